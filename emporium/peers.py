@@ -1,0 +1,151 @@
+"""Calls to other services: pooled, each with a deadline, each with one of three outcomes.
+
+    an Answer      the peer answered, whatever its status
+    NotReached     definite: it surely did nothing (connection refused, or not made in time)
+    NoAnswer       indefinite: it may have done what was asked (it got the request and fell silent)
+
+A peer may be a plain course server, which knows nothing of our own paths beside the course's. `call_ours` finds
+that out by asking: such a server answers 404 or 405 and has then done nothing.
+"""
+
+import logging
+import threading
+import time
+from typing import NamedTuple
+
+import urllib3
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
+
+from emporium import wire
+
+log = logging.getLogger(__name__)
+
+CONNECT_S = 0.25
+PROBE_S = 1.0
+
+# Exactly these: the course's servers compare the type letter by letter, and some crash without an Accept.
+JSON_HEADERS = {"Accept": "application/json", "Content-Type": "application/json"}
+
+
+class PeerError(Exception):
+    """A call to another service that brought nothing usable."""
+
+
+class NotReached(PeerError):
+    """The peer surely did nothing."""
+
+
+class NoAnswer(PeerError):
+    """The peer may have done what was asked, or may yet."""
+
+
+class BadAnswer(PeerError):
+    """The peer answered, and not as the protocol says."""
+
+
+class Answer(NamedTuple):
+    status: int
+    body: bytes
+    headers: dict
+
+    @property
+    def is_ok(self):
+        return 200 <= self.status < 300
+
+    def read(self, decode=wire.decode):
+        """decode(the body): by default, what its JSON says. Raises BadAnswer when it is something else."""
+        try:
+            return decode(self.body)
+        except ValueError as error:
+            raise BadAnswer(f"answered {self.status} with {self.body[:100]!r}: {error}") from error
+
+
+class Peer:
+    """One other service. Safe to share between threads; a call blocks for at most its deadline."""
+
+    def __init__(self, name, host, port, deadline_s, connections=1):
+        self.name = name
+        self.url = f"http://{host}:{port}"
+        self._timeout = urllib3.Timeout(connect=CONNECT_S, total=deadline_s)
+        # More calls than `connections` at once open further connections, which are not kept.
+        self._pool = urllib3.HTTPConnectionPool(
+            host, port, maxsize=connections, timeout=self._timeout, retries=False, headers=JSON_HEADERS
+        )
+        self._judged_plain = None  # (connections opened by then, when), while it counts as a plain course server
+
+    def call(self, method, path, body=None):
+        """The peer's Answer. Raises NotReached or NoAnswer. `path` is already percent-encoded, `body` bytes."""
+        try:
+            response = self._pool.urlopen(method, path, body=body, redirect=False)
+        except (NewConnectionError, ConnectTimeoutError) as error:
+            raise NotReached(f"{self.name} at {self.url} cannot be reached: {_in_words(error)}") from error
+        except HTTPError as error:
+            raise NoAnswer(f"{self.name} at {self.url} did not answer: {_in_words(error)}") from error
+        return Answer(response.status, response.data, response.headers)
+
+    def call_ours(self, path, body):
+        """The Answer to a POST on one of our own paths; None, and nothing done, from a plain course server."""
+        if self._judged_plain and not self._may_have_changed(*self._judged_plain):
+            return None
+        answer = self.call("POST", path, body)
+        if answer.status in (404, 405):
+            self._judged_plain = (self._pool.num_connections, time.monotonic())
+            return None
+        self._judged_plain = None
+        return answer
+
+    @property
+    def is_plain(self):
+        return self._judged_plain is not None
+
+    def _may_have_changed(self, connections_then, judged_at):
+        # Another server can only be behind a new connection. A server that closes after each answer gives us a
+        # new one for each call, so it is asked again at most once a second.
+        return self._pool.num_connections > connections_then and time.monotonic() - judged_at >= PROBE_S
+
+
+class Watch:
+    """Whether a peer answers. Once it failed it is left alone, and probed once a second until it is back.
+
+    The probe asks GET /healthz; any answer at all will do, since a plain course server knows no /healthz.
+    `on_return` is called, in the probing thread, each time that the peer is back.
+    """
+
+    def __init__(self, peer, on_return):
+        self._peer = peer
+        self._on_return = on_return
+        self._lock = threading.Lock()
+        self._trouble = None
+
+    @property
+    def trouble(self):
+        """What went wrong, in words; None while the peer answers."""
+        return self._trouble
+
+    def failed(self, error):
+        """Note that a call failed. The first one starts the probing."""
+        with self._lock:
+            is_new = self._trouble is None
+            self._trouble = str(error)
+        if is_new:
+            log.warning("%s; left alone until it answers again", error)
+            threading.Thread(target=self._probe, name=f"probe-{self._peer.name}", daemon=True).start()
+
+    def _probe(self):
+        while True:
+            time.sleep(PROBE_S)
+            try:
+                self._peer.call("GET", "/healthz")
+            except PeerError as error:
+                self._trouble = str(error)
+                continue
+            break
+        with self._lock:
+            self._trouble = None
+        log.warning("%s answers again", self._peer.name)
+        self._on_return()
+
+
+def _in_words(error):
+    """The last part of a urllib3 message: 'Connection refused' rather than the object that saw it."""
+    return str(error.args[-1] if error.args else error).rpartition(": ")[2]

@@ -1,0 +1,139 @@
+"""The settings of each server, from the JSON object on its command line: python serverDB.py '{"id": 2}'.
+
+Names without a mark are the course's, and other people's harnesses pass them. Those marked *ours* are optional,
+and a server started without them behaves as the course says. PORT in the environment overrides the port.
+An unknown setting is named in a warning; a bad value stops the start with one line.
+"""
+
+import os
+import sys
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from emporium import wire
+
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Index = Annotated[int, Meta(ge=0)]
+HowMany = Annotated[int, Meta(ge=1)]
+Threads = Annotated[int, Meta(ge=1, le=512)]
+
+
+class RedisAddress(msgspec.Struct, frozen=True):
+    """Where a Redis server listens."""
+
+    host: str = "localhost"
+    port: Port = 6379
+
+
+class LBSettings(msgspec.Struct, frozen=True, rename="kebab"):
+    """Of serverLB.py.
+
+    id            which load balancer this is; it only names the process
+    port          where it listens
+    ndb           how many shards there are; a tea's primary is its hash modulo this
+    db-base-port  shard i is at this port + i
+    logfile       a file that gets the log besides standard error, rotated at 5 MB; null for none
+    host          ours: the address to listen on; anything but 127.0.0.1 opens the store to the network
+    threads       ours: how many requests it carries at once; each waits for a shard
+    """
+
+    id: Index = 0
+    port: Port = 2500
+    ndb: HowMany = 1
+    db_base_port: Port = 3000
+    logfile: str | None = None
+    host: str = "127.0.0.1"
+    threads: Threads = 32
+
+
+class DBSettings(msgspec.Struct, frozen=True, rename="kebab"):
+    """Of serverDB.py.
+
+    id             which shard this is: its channel is db<id>, it takes from db<id - 1 modulo ndb>
+    hostport       where it listens
+    servers        its Redis, a list of one; of a longer list the one at index id
+    ndb            how many shards are in the ring; with 1 nothing is sent or taken
+    qport          where the queue listens
+    digest-length  how many records make a digest full, and so have it sent
+    baseDBport     where shard 0 listens; the course passes it, and a shard never calls another
+    logfile        a file that gets the log besides standard error, rotated at 5 MB; null for none
+    host           ours: the address to listen on; anything but 127.0.0.1 opens the shard to the network
+    threads        ours: how many requests it accepts at once; they take turns
+    """
+
+    id: Index = 0
+    hostport: Port = 3000
+    servers: Annotated[tuple[RedisAddress, ...], Meta(min_length=1)] = (RedisAddress(),)
+    ndb: HowMany = 1
+    qport: Port = 6000
+    digest_length: HowMany = 1
+    base_db_port: Port = msgspec.field(default=3000, name="baseDBport")
+    logfile: str | None = None
+    host: str = "127.0.0.1"
+    threads: Threads = 16
+
+    @property
+    def redis(self):
+        return self.servers[0] if len(self.servers) == 1 else self.servers[self.id]
+
+
+class QSettings(msgspec.Struct, frozen=True, rename="kebab"):
+    """Of serverQ.py.
+
+    id       which queue this is; it only names the process
+    port     where it listens
+    nq       how many queues there are; always 1, the course passes it
+    ndb      how many shards use it; channels appear when they are first written to
+    logfile  ours: a file that gets the log besides standard error, rotated at 5 MB; null for none
+    host     ours: the address to listen on; anything but 127.0.0.1 opens the queue to the network
+    threads  ours: how many requests it answers at once
+    """
+
+    id: Index = 0
+    port: Port = 6000
+    nq: HowMany = 1
+    ndb: HowMany = 1
+    logfile: str | None = None
+    host: str = "127.0.0.1"
+    threads: Threads = 4
+
+
+def names_of(shape):
+    """The settings of LBSettings, DBSettings or QSettings as they are written in the JSON argument."""
+    return [field.encode_name for field in msgspec.structs.fields(shape)]
+
+
+def read(shape, text, port_name="port", environ=None):
+    """(settings, warnings) of the JSON text, or of no text (None). Raises ValueError, in one line, on a bad value."""
+    given = wire.decode(text, dict) if text is not None else {}
+    environ = os.environ if environ is None else environ
+    if "PORT" in environ:
+        try:
+            given[port_name] = int(environ["PORT"])
+        except ValueError as error:
+            raise ValueError(f"PORT in the environment: {environ['PORT']!r} is no whole number") from error
+    known = names_of(shape)
+    warnings = [
+        f"unknown setting {name!r} is ignored; known are {', '.join(known)}" for name in given if name not in known
+    ]
+    settings = wire.decode(wire.encode(given), shape)
+    if shape is DBSettings and 1 < len(settings.servers) <= settings.id:
+        raise ValueError(f"servers: {len(settings.servers)} are listed, and id {settings.id} is beyond them")
+    return settings, warnings
+
+
+def from_command_line(shape, port_name="port"):
+    """The settings of this process. On a bad value, or on more than one argument, says which and why, and exits 2."""
+    program, *arguments = sys.argv
+    try:
+        if len(arguments) > 1:
+            raise ValueError(f"one JSON object is expected, {len(arguments)} arguments were given")
+        settings, warnings = read(shape, arguments[0] if arguments else None, port_name)
+    except ValueError as error:
+        print(f"{program}: bad settings: {error}", file=sys.stderr, flush=True)
+        sys.exit(2)
+    for warning in warnings:
+        print(f"{program}: {warning}", file=sys.stderr, flush=True)
+    return settings

@@ -1,0 +1,130 @@
+"""One shard's step, as pure rules: what is stored and what arrives go in; what to store and to send comes out.
+
+    write    merge it into its tea's siblings, remember the merged value under my own name
+    gossip   drop it when the write it tells of was mine; merge the rest, remember each, merged, under its own primary
+
+*Remember* is: append to the digest. Whenever the digest has reached digest-length it becomes due, whole, and a
+new one begins. Stale writes and gossip that changes nothing are remembered too: the digest counts what happened
+here, not what changed.
+
+Redis, HTTP, time and chance stay outside: serverDB.py carries these rules out.
+
+Source: the assignment's "DB Gossip protocol".
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from emporium.siblings import UNRATED, Damaged, Sibling, Value, merge
+from emporium.wire import Record
+
+
+class Write(NamedTuple):
+    tea: str
+    sibling: Sibling
+
+
+class Read(NamedTuple):
+    tea: str
+
+
+class Delete(NamedTuple):
+    tea: str
+
+
+class Written(NamedTuple):
+    """What a write came to: the value that stands now, and `stored`, `stale` or `same` (nothing changed)."""
+
+    value: Value
+    outcome: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """A shard's place in the ring: who it is, whom it tells, whom it hears, and when its digest is full."""
+
+    shard_id: int
+    ndb: int
+    digest_length: int
+
+    @property
+    def name(self):
+        """Its name as a primary, and the channel on which it tells its successor."""
+        return f"db{self.shard_id}"
+
+    @property
+    def predecessor(self):
+        """The channel on which it hears its predecessor."""
+        return f"db{(self.shard_id - 1) % self.ndb}"
+
+    @property
+    def has_neighbours(self):
+        """False for the only shard: an instance that is its own neighbour sends nothing and takes nothing."""
+        return self.ndb > 1
+
+
+@dataclass
+class Changes:
+    """What is to be stored, in one piece, after a part of a step."""
+
+    removed: list = field(default_factory=list)  # teas to forget, before anything else
+    values: dict = field(default_factory=dict)  # {tea: Value}, only those that changed
+    remembered: list = field(default_factory=list)  # Records to append to the digest, in this order
+    now_due: int = 0  # how many of the digest's records, oldest first, become due after that
+
+
+def merge_writes(place, values, digest_count, writes):
+    """(what each Write came to, in their order; the Changes that make it so).
+
+    A write comes to a Written, or to the Damaged that stands in its tea's place: then it changes nothing.
+
+    values        {tea: Value or Damaged} of at least the written teas, as stored; left alone
+    digest_count  how many records the digest holds
+    """
+    changes = Changes()
+    written = []
+    for tea, sibling in writes:
+        before = changes.values.get(tea, values[tea])
+        if isinstance(before, Damaged):
+            written.append(before)
+            continue
+        after = merge(before, [sibling])
+        if after is not before:
+            changes.values[tea] = after
+            outcome = "stored"
+        else:
+            outcome = "same" if sibling in before.siblings else "stale"
+        written.append(Written(after, outcome))
+        _remember(place, changes, digest_count, Record(place.name, tea, after))
+    return written, changes
+
+
+def merge_gossip(place, values, digest_count, records):
+    """The Changes that these Records, in their order, make to the `values` stored of their teas.
+
+    A record stops at the shard that took the write: it has been all round the ring, so all have it. This is also
+    why the ring comes to rest: each record passes at most ndb - 1 times. Gossip replaces a damaged value, since
+    what other shards hold is the best there is.
+    """
+    changes = Changes()
+    for primary, tea, told in records:
+        if primary == place.name:
+            continue
+        before = changes.values.get(tea, values[tea])
+        if isinstance(before, Damaged):
+            changes.removed.append(tea)
+            before = UNRATED
+        after = merge(before, told.siblings)
+        if after is not before:
+            changes.values[tea] = after
+        _remember(place, changes, digest_count, Record(primary, tea, after))
+    return changes
+
+
+def _remember(place, changes, digest_count, record):
+    if not place.has_neighbours:
+        return
+    changes.remembered.append(record)
+    in_digest = digest_count + len(changes.remembered) - changes.now_due
+    if in_digest >= place.digest_length:
+        changes.now_due += in_digest

@@ -1,0 +1,219 @@
+"""The JSON that travels: what a client writes, what a read answers, and what shards tell each other.
+
+    a rating     {"rating": 3, "clock": {"c0": 5}}                                   PUT /rating/<tea>
+    a reading    {"rating": 2.5, "choices": [2, 3], "clocks": [{"c0": 1}, {"c1": 3}]}    the answer to a GET
+    a record     {"primary": "db0", "key": "white-tea", "rating": 2.5, "choices": [2, 3],
+                  "clocks": [{"c0": 1}, {"c1": 3}]}                                  gossip on a channel
+
+Everything that comes from outside is checked here, once; what leaves this module is finite, typed and in
+canonical form. A message names the field at fault and what was expected.
+"""
+
+from typing import Annotated, NamedTuple
+
+import msgspec
+from msgspec import Meta, Raw
+
+from emporium.siblings import UNRATED, Sibling, Value, as_stored, merge
+from vectorclock import VectorClock
+
+RATING_LIMIT = 10**6
+COUNT_LIMIT = 2**53 - 1  # the largest whole number that every JSON reader keeps exactly
+
+Number = (
+    Annotated[int, Meta(ge=-RATING_LIMIT, le=RATING_LIMIT)] | Annotated[float, Meta(ge=-RATING_LIMIT, le=RATING_LIMIT)]
+)
+Count = Annotated[int, Meta(ge=0, le=COUNT_LIMIT)]
+Choices = list[Number]
+Clocks = list[dict[str, Count]]
+NodeId = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+\Z")]
+
+MOST_RECORDS = 256  # that one call between shard and queue carries
+
+# The course's queue client writes a list of clocks as {"CLOCK_LIST_XXX": [...]}.
+CLOCK_LIST_TAG = "CLOCK_LIST_XXX"
+
+
+class BadJSON(ValueError):
+    """The text is no JSON at all."""
+
+
+class BadShape(ValueError):
+    """The JSON is well formed, and not what was asked for. The message names the field."""
+
+
+class Rated(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of PUT /rating/<tea>: one rating, and the clock at which it is given."""
+
+    rating: Number
+    clock: Annotated[dict[NodeId, Count], Meta(min_length=1, max_length=64)]
+
+
+class TaggedClocks(msgspec.Struct, forbid_unknown_fields=True):
+    """A list of clocks as the course's queue client wraps it."""
+
+    clocks: Clocks = msgspec.field(name=CLOCK_LIST_TAG)
+
+
+class GossipBody(msgspec.Struct):
+    """A gossip record as it comes: from our shards, from the course's, or from a person with curl.
+
+    Its `rating` may be anything, even missing: a mean is derived from the choices, never taken over.
+    """
+
+    primary: str
+    key: str
+    choices: Choices
+    clocks: Clocks | TaggedClocks
+
+
+class Record(NamedTuple):
+    """Gossip about one tea: its value as it stands at the sender, and the shard that took the write."""
+
+    primary: str
+    key: str
+    value: Value
+
+
+def decode(text, shape=object):
+    """The JSON text (bytes or str) as `shape`. Raises BadJSON or BadShape, whose message is fit to be answered."""
+    try:
+        return msgspec.json.decode(text, type=shape)
+    except msgspec.ValidationError as error:
+        raise BadShape(_in_words(error)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadJSON(f"the body is not valid JSON: {error}") from error
+    except RecursionError as error:
+        raise BadJSON("the body is nested too deeply") from error
+
+
+def encode(value):
+    """Compact JSON, as bytes."""
+    return msgspec.json.encode(value)
+
+
+def decode_object(text):
+    """Any JSON object, as a dict."""
+    return decode(text, dict)
+
+
+# ---- ratings
+
+
+def decode_rating(body):
+    """The sibling that a client asks to write."""
+    rated = decode(body, Rated)
+    return Sibling(as_stored(rated.rating), VectorClock.fromDict(rated.clock))
+
+
+def encode_reading(value):
+    """What a read answers: `choices` and `clocks` in the same, canonical order."""
+    return encode({"rating": value.rating, "choices": choices_of(value), "clocks": clocks_of(value)})
+
+
+def choices_of(value):
+    return [sibling.rating for sibling in value.siblings]
+
+
+def clocks_of(value):
+    return [sibling.clock.asDict() for sibling in value.siblings]
+
+
+def siblings_of(choices, clocks):
+    """Choices and clocks, in the same order, as siblings. Raises BadShape when their numbers differ."""
+    if len(choices) != len(clocks):
+        raise BadShape(f"{len(choices)} choices and {len(clocks)} clocks: there must be one clock for each choice")
+    return [
+        Sibling(as_stored(rating), VectorClock.fromDict(clock)) for rating, clock in zip(choices, clocks, strict=True)
+    ]
+
+
+# ---- gossip
+
+
+def encode_record(record):
+    return encode(
+        {
+            "primary": record.primary,
+            "key": record.key,
+            "rating": record.value.rating,
+            "choices": choices_of(record.value),
+            "clocks": clocks_of(record.value),
+        }
+    )
+
+
+def decode_record(text):
+    """A gossip record, its value in canonical form. Raises BadJSON or BadShape."""
+    body = decode(text, GossipBody)
+    clocks = body.clocks.clocks if isinstance(body.clocks, TaggedClocks) else body.clocks
+    return Record(body.primary, body.key, merge(UNRATED, siblings_of(body.choices, clocks)))
+
+
+# ---- between shard and queue: many records a call
+
+
+class Cursor(msgspec.Struct, frozen=True):
+    """The last record whose effect is safe with its reader: the life of a channel, and an offset in it."""
+
+    life: str
+    offset: Annotated[int, Meta(ge=0)]
+
+
+class Take(msgspec.Struct):
+    """The body of POST /channel/<name>/take."""
+
+    cursor: Cursor | None = None
+    most: Annotated[int, Meta(ge=1, le=MOST_RECORDS)] = MOST_RECORDS
+
+
+class Taken(msgspec.Struct):
+    """The answer to it: what waits behind the cursor, and the cursor that stands for having dealt with it."""
+
+    records: list[Raw]
+    cursor: Cursor | None = None
+
+
+class Put(msgspec.Struct):
+    """The body of POST /channel/<name>/put."""
+
+    records: list[Raw]
+
+
+def encode_take(cursor):
+    return encode(Take(cursor))
+
+
+def decode_take(text):
+    return decode(text, Take)
+
+
+def encode_taken(records, cursor):
+    return encode(Taken([Raw(record) for record in records], cursor))
+
+
+def decode_taken(text):
+    """(records as JSON texts, cursor)."""
+    taken = decode(text, Taken)
+    return [bytes(record) for record in taken.records], taken.cursor
+
+
+def encode_records(records):
+    return encode(Put([Raw(record) for record in records]))
+
+
+def decode_records(text):
+    """The records as JSON texts, each known to be an object."""
+    records = [bytes(record) for record in decode(text, Put).records]
+    for record in records:
+        decode_object(record)
+    return records
+
+
+def _in_words(error):
+    """msgspec says 'Expected `int`, got `str` - at `$.clock[...]`'; we say which field of the body it means."""
+    what, _, where = str(error).partition(" - at ")
+    field = where.rpartition("$")[2].rstrip("`").lstrip(".").replace("[...]", "")
+    if where.startswith("`key"):
+        field += ", a node id"
+    return f"{field}: {what}" if field else f"the body: {what}"

@@ -1,0 +1,119 @@
+"""The Python client of the queue service.
+
+    queue = Queue(6000)
+    queue.put("db3", {"primary": "db0", "key": "white-tea", "rating": 1, "choices": [2], "clocks": [clock]})
+    message = queue.get("db3")        a dict, or None when nothing waits
+
+VectorClocks go in a list. Under the name `clocks` such a list travels as the assignment's curl line shows it,
+[{"c0": 1}, ...]; under any other name it is wrapped as the course's own client does it,
+{"CLOCK_LIST_XXX": [{"c0": 1}, ...]}, so that it comes back as it went. `get` reads both.
+
+Every call has a deadline and raises a PeerError: NotReached (surely not done), NoAnswer (it may have been done)
+or BadAnswer (the queue refused it; the message says why).
+
+Source: the assignment's "The queue service (Q)".
+"""
+
+from urllib.parse import quote
+
+from emporium import wire
+from emporium.peers import BadAnswer, NoAnswer, NotReached, Peer, PeerError
+from vectorclock import VectorClock
+
+__all__ = ["BadAnswer", "NoAnswer", "NotReached", "PeerError", "Queue"]
+
+DEADLINE_S = 0.2
+
+
+class Queue:
+    """The queue on `qport` of this machine. Safe to share between threads."""
+
+    def __init__(self, qport, host="127.0.0.1", deadline_s=DEADLINE_S):
+        self.peer = Peer("the queue", host, qport, deadline_s)
+
+    # ---- as in the course
+
+    def put(self, channel, message):
+        """Put a copy of the dict `message` at the end of the channel. Returns how many wait there now.
+
+        Raises TypeError for a message that is no dict, or holds a clock outside of a list.
+        """
+        if not isinstance(message, dict):
+            raise TypeError(f"a message is a dict, not {type(message).__name__}")
+        body = wire.encode({name: _pack(name, value) for name, value in message.items()})
+        return self._put_text(channel, body)
+
+    def get(self, channel):
+        """The first waiting message, removed from the channel; None when nothing waits."""
+        message = _accepted(self.peer.call("GET", _q(channel))).read()
+        if not message:
+            return None
+        return {name: _unpack(name, value) for name, value in message.items()}
+
+    def clear(self):
+        """Empty all channels. Returns {channel: how many had waited}."""
+        return _accepted(self.peer.call("DELETE", "/clear")).read()
+
+    # ---- many at once, for shards
+
+    def put_all(self, channel, records):
+        """Put JSON texts (bytes) at the end of the channel, in their order: one call, or one each to a plain queue.
+
+        When it raises, some of them may have been put. Putting them all again is safe for gossip.
+        """
+        answer = self.peer.call_ours(_channel(channel, "put"), wire.encode_records(records))
+        if answer is not None:
+            _accepted(answer)
+            return
+        for record in records:
+            self._put_text(channel, record)
+
+    def take(self, channel, cursor):
+        """(records as JSON texts, cursor after them): what waits behind `cursor`, at most 256 records.
+
+        The queue forgets the records up to `cursor` (None: none yet) and keeps those it answers until a later
+        call names them, so one that dies in between gets them again. A plain queue has no cursors: it gives one
+        record, forgets it at once, and the cursor stays as it was.
+        """
+        answer = self.peer.call_ours(_channel(channel, "take"), wire.encode_take(cursor))
+        if answer is not None:
+            return _accepted(answer).read(wire.decode_taken)
+        answer = _accepted(self.peer.call("GET", _q(channel)))
+        return ([answer.body] if answer.read() else []), cursor
+
+    def _put_text(self, channel, text):
+        counted = _accepted(self.peer.call("PUT", _q(channel), text)).read()
+        return counted.get("length") if isinstance(counted, dict) else None
+
+
+def _q(channel):
+    return f"/q/{quote(channel, safe='')}"
+
+
+def _channel(channel, what):
+    return f"/channel/{quote(channel, safe='')}/{what}"
+
+
+def _accepted(answer):
+    if not answer.is_ok:
+        raise BadAnswer(f"the queue answered {answer.status}: {answer.body[:200].decode(errors='replace')}")
+    return answer
+
+
+def _pack(name, value):
+    if isinstance(value, VectorClock):
+        raise TypeError(f"{name}: a single clock must be wrapped in a list: [clock]")
+    if not isinstance(value, list) or not any(isinstance(item, VectorClock) for item in value):
+        return value
+    if not all(isinstance(item, VectorClock) for item in value):
+        raise TypeError(f"{name}: a list holds either clocks only or none")
+    clocks = [clock.asDict() for clock in value]
+    return clocks if name == "clocks" else {wire.CLOCK_LIST_TAG: clocks}
+
+
+def _unpack(name, value):
+    if isinstance(value, dict) and set(value) == {wire.CLOCK_LIST_TAG}:
+        value = value[wire.CLOCK_LIST_TAG]
+    elif name != "clocks" or not isinstance(value, list):
+        return value
+    return [VectorClock.fromDict(entries) for entries in value]

@@ -1,0 +1,263 @@
+"""A shard: the primary of its teas and a replica of all others, gossiping new values round the ring.
+
+      predecessor's channel                                my channel
+    ----- db(i-1) ----->  [ shard db(i), its own Redis ]  ----- db(i) ----->  successor
+
+It promises that a write is stored before it is answered, that concurrent ratings stand side by side, and that
+what it stored or heard is told to its successor even if this process dies in between. It does not promise that
+a read here sees what another shard has just stored: gossip is taken by requests, and only by them.
+
+    python serverDB.py '{"id": 2, "hostport": 3002, "servers": [{"host": "localhost", "port": 5557}], "ndb": 4}'
+
+Source: the assignment's "The Database Service (DB)". The rules themselves, free of input and output, are in
+emporium/shard.py and emporium/siblings.py; this file carries them out.
+"""
+
+import logging
+import threading
+import time
+from contextlib import contextmanager, suppress
+
+from flask import request
+
+from emporium import web, wire
+from emporium.peers import PeerError, Watch
+from emporium.settings import DBSettings, from_command_line
+from emporium.shard import Changes, Delete, Place, Read, Write, merge_gossip, merge_writes
+from emporium.siblings import UNRATED, Damaged
+from emporium.store import Store, StoreDown, StoreUnsure
+from queueservice import Queue
+
+log = logging.getLogger(__name__)
+
+TURN_S = 0.8  # how long a request waits for its turn; the load balancer gives up after 1 s
+GOSSIP_S = 0.1  # for how long one step goes on taking gossip
+
+
+class Shard:
+    """The course's algorithm, one step at a time. Everything that it must not forget is in its Redis."""
+
+    def __init__(self, place, store, queue):
+        self.place = place
+        self.store = store
+        self.queue = queue
+        self.queue_watch = Watch(queue.peer, on_return=self.catch_up)
+        self._turn = threading.Lock()
+
+    def step(self, operations):
+        """What each Write, Delete and Read of one tea came to, in the order of `operations`.
+
+        A Write comes to a Written, a Read to a Value, a Delete to whether something was stored; each also to
+        Damaged, or to the exception that only it met. An exception that is raised goes for all of them.
+
+        The course's order: a write is stored and remembered, and then gossip is checked; a read checks gossip
+        first. Operations that come together have all been waiting, so any order among them is legal.
+        """
+        with self._my_turn():
+            found = self.store.load({operation.tea for operation in operations})
+            now = found.values
+            written = self._write([each for each in operations if isinstance(each, Write)], found, now)
+            self._check_gossip(found.cursor, now)
+            deleted = [self._delete(each.tea, now) for each in operations if isinstance(each, Delete)]
+            read = [now[each.tea] for each in operations if isinstance(each, Read)]
+        outcomes = {Write: iter(written), Delete: iter(deleted), Read: iter(read)}
+        return [next(outcomes[type(operation)]) for operation in operations]
+
+    def _write(self, writes, found, now):
+        written, changes = merge_writes(self.place, now, found.digest_count, writes)
+        if writes:
+            self.store.change(changes)
+            now.update(changes.values)
+        if found.due_count or changes.now_due:
+            self._send_due()
+        return written
+
+    def _check_gossip(self, cursor, now):
+        """The course's "while there is data on the gossip channel from the neighbour", for at most 100 ms.
+
+        Trouble here fails no operation: what was not taken waits in the channel for the next step.
+        """
+        ends = time.monotonic() + GOSSIP_S
+        while self._can_gossip() and (taken := self._take(cursor)):
+            texts, cursor = taken
+            records = _readable(texts)
+            try:
+                stored = self.store.load({record.key for record in records})
+                changes = merge_gossip(self.place, stored.values, stored.digest_count, records)
+                self.store.change(changes, cursor)
+            except (StoreDown, StoreUnsure) as error:
+                log.warning("gossip waits: %s", error)
+                return
+            now.update(stored.values)
+            now.update(changes.values)
+            if stored.due_count or changes.now_due:
+                self._send_due()
+            if time.monotonic() > ends:
+                return
+
+    def _take(self, cursor):
+        """(JSON texts of records, the cursor behind them) from my predecessor's channel; None when nothing waits."""
+        try:
+            texts, cursor = self.queue.take(self.place.predecessor, cursor)
+        except PeerError as error:
+            self.queue_watch.failed(error)
+            return None
+        return (texts, cursor) if texts else None
+
+    def _send_due(self):
+        """Tell my successor what is due. When the queue fails it stays due, and no operation fails for it."""
+        try:
+            while self._can_gossip() and (records := self.store.due(wire.MOST_RECORDS)):
+                self.queue.put_all(self.place.name, records)
+                self.store.sent(len(records))
+        except PeerError as error:
+            self.queue_watch.failed(error)
+        except (StoreDown, StoreUnsure) as error:
+            log.warning("gossip stays due: %s", error)
+
+    def _delete(self, tea, now):
+        """Whether something was stored, or the exception. As in the course, gossip may bring the value back."""
+        if now[tea] == UNRATED:
+            return False
+        try:
+            self.store.change(Changes(removed=[tea]))
+        except (StoreDown, StoreUnsure) as error:
+            return error
+        now[tea] = UNRATED
+        return True
+
+    def _can_gossip(self):
+        return self.place.has_neighbours and self.queue_watch.trouble is None
+
+    def catch_up(self):
+        """Send what stayed due while the queue was away."""
+        with suppress(web.Problem), self._my_turn():  # when the shard is busy, the steps that keep it so will send
+            self._send_due()
+
+    @contextmanager
+    def _my_turn(self):
+        # One step at a time: no read-merge-write on a tea may slip into another one.
+        if not self._turn.acquire(timeout=TURN_S):
+            raise web.unavailable(f"{self.place.name} is busy: other requests took {TURN_S} s and more")
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+
+def _readable(texts):
+    """The Records among these JSON texts. What makes no sense is named in the log and passed over."""
+    records = []
+    for text in texts:
+        try:
+            records.append(wire.decode_record(text))
+        except ValueError as error:
+            log.error("a gossip record makes no sense and is dropped: %s: %r", error, text[:500])
+    return records
+
+
+# ---- over HTTP
+
+
+def create_app(settings):
+    place = Place(settings.id, settings.ndb, settings.digest_length)
+    store = Store(settings.redis.host, settings.redis.port)
+    shard = Shard(place, store, Queue(settings.qport))
+    app = web.create_app_for(place.name, checks=lambda: checks(shard), status=lambda: status(shard))
+
+    @app.put("/rating/<tea>")
+    def put_rating(tea):
+        write = Write(web.tea_name(tea), web.checked(wire.decode_rating, web.json_body()))
+        written = outcome_of(shard, write)
+        return web.answer({"rating": written.value.rating}, {"X-Merge": written.outcome})
+
+    @app.get("/rating/<tea>")
+    def get_rating(tea):
+        return web.answer(wire.encode_reading(outcome_of(shard, Read(web.tea_name(tea)))))
+
+    @app.delete("/rating/<tea>")
+    def delete_rating(tea):
+        if not outcome_of(shard, Delete(web.tea_name(tea))):
+            raise web.Problem(404, "nothing is stored under this name")
+        return web.answer({"rating": None})
+
+    @app.get("/ratings")
+    def list_ratings():
+        page = request.args.get("page", 0, type=int)
+        with store_trouble():
+            found, next_page = store.list(page, most=500)
+        teas = [
+            {"tea": tea, "rating": value.rating, "siblings": len(value.siblings)}
+            for tea, value in found
+            if not isinstance(value, Damaged)
+        ]
+        return web.answer({"teas": teas, "next": next_page or None})
+
+    return app
+
+
+def outcome_of(shard, operation):
+    """What one operation came to, alone in its step. Raises a Problem for whatever went wrong."""
+    with store_trouble():
+        [outcome] = shard.step([operation])
+        if isinstance(outcome, Exception):
+            raise outcome
+    if isinstance(outcome, Damaged):
+        raise web.Problem(500, f"what is stored here cannot be read: {outcome.reason}; mend it by hand, or DELETE it")
+    return outcome
+
+
+@contextmanager
+def store_trouble():
+    """Inside, StoreDown becomes a 503 and StoreUnsure a 504."""
+    try:
+        yield
+    except StoreDown as error:
+        raise web.unavailable(str(error)) from error
+    except StoreUnsure as error:
+        raise web.unsure(str(error)) from error
+
+
+def checks(shard):
+    return {"redis": _trouble_with(shard.store.ping), "queue": _trouble_with(lambda: _ask_queue(shard))}
+
+
+def _ask_queue(shard):
+    if shard.place.has_neighbours:
+        shard.queue.peer.call("GET", "/healthz")
+
+
+def _trouble_with(ask):
+    try:
+        ask()
+    except (StoreDown, PeerError) as error:
+        return str(error)
+    return None
+
+
+def status(shard):
+    """Where this shard stands: its place, what it holds, and what it has to tell."""
+    try:
+        counts = shard.store.counts()
+    except StoreDown as error:
+        counts = {"keys": None, "digest": None, "due": None, "trouble": str(error)}
+    return {
+        "ndb": shard.place.ndb,
+        "digest-length": shard.place.digest_length,
+        "hears": shard.place.predecessor,
+        "redis": shard.store.address,
+        "queue": shard.queue_watch.trouble or "ok",
+        "queue-is-plain": shard.queue.peer.is_plain,
+        **counts,
+    }
+
+
+def main():
+    settings = from_command_line(DBSettings, port_name="hostport")
+    web.log_to(settings.logfile)
+    app = create_app(settings)
+    web.serve(app, f"db{settings.id}", settings.host, settings.hostport, settings.threads)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""The load balancer: the one door. It picks the shard that a request is for, and forwards it.
+
+    PUT, DELETE, GET /rating/<tea>            to the tea's primary: shard  sha256(name) mod ndb
+    GET /rating/<tea>?consistency=weak        to a shard drawn at random among all
+
+It keeps nothing but connections, so that it can die and come back at any time. It promises that a name always
+leads to the same primary, and that a failure says whether the request may have been carried out: 503 surely not,
+504 perhaps. It does not turn a strong read into a weak one when the primary is away.
+
+    python serverLB.py '{"port": 2500, "ndb": 4}'
+
+Source: the assignment's "The Load Balancer Service (LB)".
+"""
+
+import hashlib
+import random
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote
+
+from flask import request
+
+from emporium import web, wire
+from emporium.peers import BadAnswer, NoAnswer, NotReached, Peer, PeerError
+from emporium.settings import LBSettings, from_command_line
+
+SHARD_S = 1.0
+LIST_LIMIT = 10_000
+
+
+def primary_of(tea, ndb):
+    """The index of the tea's primary, 0 <= index < ndb: a stable hash of its UTF-8 name, in composed form (NFC)."""
+    return int.from_bytes(hashlib.sha256(tea.encode()).digest()[:8], "big") % ndb
+
+
+def create_app(settings, draw=random.randrange):
+    """`draw(ndb)` is the index of the shard for a weak read."""
+    shards = [
+        Peer(f"db{index}", "127.0.0.1", settings.db_base_port + index, SHARD_S, settings.threads)
+        for index in range(settings.ndb)
+    ]
+    ask_all = ThreadPoolExecutor(max_workers=min(settings.ndb, 16), thread_name_prefix="ask").map
+    app = web.create_app_for(
+        "lb",
+        checks=lambda: dict(zip((shard.name for shard in shards), ask_all(trouble_with, shards), strict=True)),
+        status=lambda: {
+            "ndb": settings.ndb,
+            "shards": [{"name": shard.name, "url": shard.url} for shard in shards],
+        },
+    )
+
+    @app.put("/rating/<tea>")
+    def put_rating(tea):
+        name, body = web.tea_name(tea), web.json_body()
+        web.checked(wire.decode_rating, body)
+        return forward("PUT", shards[primary_of(name, settings.ndb)], name, body)
+
+    @app.get("/rating/<tea>")
+    def get_rating(tea):
+        name = web.tea_name(tea)
+        is_weak = weak_is_asked()
+        return forward("GET", shards[draw(settings.ndb) if is_weak else primary_of(name, settings.ndb)], name)
+
+    @app.delete("/rating/<tea>")
+    def delete_rating(tea):
+        name = web.tea_name(tea)
+        return forward("DELETE", shards[primary_of(name, settings.ndb)], name)
+
+    @app.get("/ratings")
+    def list_ratings():
+        return web.answer(collect(shards))
+
+    return app
+
+
+def weak_is_asked():
+    """True for ?consistency=weak, False for strong or none. Raises a Problem 400 for anything else."""
+    asked = request.args.getlist("consistency") or ["strong"]
+    if asked not in (["weak"], ["strong"]):
+        raise web.Problem(400, f"consistency must be weak or strong, not {', '.join(asked) or 'empty'}")
+    return asked == ["weak"]
+
+
+def forward(method, shard, tea, body=None):
+    """The shard's answer as ours. Raises a Problem when there is none: 503 surely nothing done, 504 perhaps."""
+    try:
+        given = shard.call(method, f"/rating/{quote(tea, safe='')}", body)
+    except NotReached as error:
+        raise web.unavailable(str(error)) from error
+    except NoAnswer as error:
+        raise (web.unavailable if method == "GET" else web.unsure)(str(error)) from error
+    return relay(shard, given)
+
+
+def relay(shard, given):
+    """What a shard answered, as ours; a 502 when it is none of the documented answers."""
+    kept = {name: given.headers[name] for name in ("X-Merge", "Retry-After") if name in given.headers}
+    if given.headers.get("Content-Type", "").startswith("application/problem+json"):
+        return web.Response(given.body, given.status, kept, mimetype="application/problem+json")
+    if given.status == 404:  # a plain course shard says it in its own words
+        raise web.Problem(404, "nothing is stored under this name")
+    try:
+        if not given.is_ok:
+            raise BadAnswer(f"answered {given.status}")
+        given.read(wire.decode_object)
+    except BadAnswer as error:
+        raise web.Problem(502, f"{shard.name} at {shard.url}: {error}") from error
+    return web.answer(given.body, kept)
+
+
+def trouble_with(shard):
+    """Why the shard is not ready, in words; None when it is. A plain course shard, which has no /readyz, is."""
+    try:
+        answer = shard.call("GET", "/readyz")
+    except PeerError as error:
+        return str(error)
+    if answer.status != 503:
+        return None
+    return answer.body.decode(errors="replace")
+
+
+def collect(shards):
+    """All teas that any shard holds, as their primaries see them: {"teas": [...], "complete": bool}, sorted.
+
+    A tea that only replicas hold yet is there too, as the last of them sees it. At most 10,000 teas.
+    """
+    teas = {}
+    complete = True
+    for index, shard in enumerate(shards):
+        page = 0
+        while page is not None and complete:
+            listed = pages_of(shard, page)
+            for row in listed["teas"]:
+                if row["tea"] not in teas or primary_of(row["tea"], len(shards)) == index:
+                    teas[row["tea"]] = {**row, "shard": shard.name}
+            page = listed["next"]
+            complete = len(teas) < LIST_LIMIT
+    return {"teas": sorted(teas.values(), key=lambda row: row["tea"]), "complete": complete}
+
+
+def pages_of(shard, page):
+    try:
+        answer = shard.call("GET", f"/ratings?page={page}")
+        if not answer.is_ok:
+            raise BadAnswer(f"{shard.name} cannot list its teas: it answered {answer.status}")
+        return answer.read(wire.decode_object)
+    except PeerError as error:
+        raise web.unavailable(str(error)) from error
+
+
+def main():
+    settings = from_command_line(LBSettings)
+    web.log_to(settings.logfile)
+    web.serve(create_app(settings), "lb", settings.host, settings.port, settings.threads)
+
+
+if __name__ == "__main__":
+    main()
