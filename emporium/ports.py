@@ -29,6 +29,7 @@ def holder_of(port):
         pid = listeners[0].pid
         if pid is None:
             return "it is held by a process of another user"
-        return f"it is held by pid {pid} ({' '.join(psutil.Process(pid).cmdline())[:120]})"
+        command = " ".join(psutil.Process(pid).cmdline()).strip()
+        return f"it is held by pid {pid} ({command[:120]})"
     except psutil.Error as error:
         return f"who holds it could not be found out: {error}"

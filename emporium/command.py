@@ -1,0 +1,269 @@
+"""The command `./tea`: what it offers, and each answer in words a person can use.
+
+Exit codes: 0 done, 1 failed, 2 wrong use or refused input, 3 nothing is stored there,
+4 no cluster runs or a service cannot be reached.
+
+Imports nothing at its top that must be installed: --help and doctor work on a machine that has nothing yet.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from urllib.parse import quote
+
+from emporium import doctor
+from emporium.environment import ROOT, SetupFailed
+
+DONE, FAILED, WRONG, NOTHING, UNREACHABLE = range(5)
+MOST_SHARDS = 64
+CODES = "exit codes: 0 done, 1 failed, 2 wrong use or refused input, 3 nothing stored, 4 not running or unreachable"
+
+
+class Refused(Exception):
+    """An answer that is an error: (exit code, one line)."""
+
+    def __init__(self, code, line):
+        super().__init__(line)
+        self.code = code
+
+
+def main(arguments=None):
+    """Run one command. Returns the exit code."""
+    asked = parser().parse_args(arguments)
+    if asked.run is doctor.run:
+        return doctor.run()
+    from emporium import running
+
+    try:
+        return asked.run(asked)
+    except Refused as error:
+        print(f"tea: {error}", file=sys.stderr)
+        return error.code
+    except running.NotRunning as error:
+        print(f"tea: {error}", file=sys.stderr)
+        return UNREACHABLE
+    except SetupFailed as error:
+        print(f"tea: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        return 130
+
+
+def parser():
+    top = argparse.ArgumentParser(
+        prog="tea", description="The Tea Emporium: a replicated store of tea ratings.", epilog=CODES
+    )
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name, run, what, example):
+        made = commands.add_parser(
+            name,
+            help=what,
+            description=f"{what[0].upper()}{what[1:]}.",
+            epilog=f"example: {example}\n{CODES}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        made.set_defaults(run=run)
+        return made
+
+    made = command("up", run_up, "start a whole cluster and show its output", "./tea up --ndb 4 --digest-length 2")
+    made.add_argument("--ndb", type=_number(1, MOST_SHARDS), default=4, metavar="N", help="number of shards (4)")
+    made.add_argument("--digest-length", type=_number(1), default=2, metavar="K", help="records that fill a digest (2)")
+    made.add_argument("--data", default=str(ROOT / "var"), metavar="DIR", help="where to keep everything (var/)")
+    made.add_argument("--fresh", action="store_true", help="throw away what is stored in DIR first")
+    _add_port_base(made, default=2500)
+    made.add_argument("--detach", action="store_true", help="run behind the terminal; ./tea down ends it")
+
+    made = command("down", run_down, "end a running cluster", "./tea down")
+    _add_port_base(made)
+
+    made = command("test", run_test, "check the style and run every test", "./tea test -k gossip")
+    made.add_argument("pytest", nargs=argparse.REMAINDER, help="arguments for pytest")
+
+    made = command("put", run_put, "rate a tea", "./tea put persimmon 3 --clock c0=5,c1=2")
+    made.add_argument("tea")
+    made.add_argument("rating", type=_rating, help="a number of size at most 1e6")
+    made.add_argument("--clock", required=True, type=_clock, metavar="NODE=COUNT[,...]", help="when: c0=5,c1=2")
+    _add_port_base(made)
+
+    made = command("get", run_get, "read a tea's rating and its siblings", "./tea get persimmon --weak")
+    made.add_argument("tea")
+    where = made.add_mutually_exclusive_group()
+    where.add_argument("--weak", action="store_true", help="from a shard drawn at random, perhaps out of date")
+    where.add_argument("--shard", type=_number(0), metavar="I", help="straight from shard I, perhaps out of date")
+    _add_port_base(made)
+
+    made = command(
+        "delete", run_delete, "delete a tea at its primary; gossip may bring it back", "./tea delete persimmon"
+    )
+    made.add_argument("tea")
+    _add_port_base(made)
+
+    made = command("list", run_list, "list the teas, with rating and number of siblings", "./tea list")
+    _add_port_base(made)
+
+    made = command("status", run_status, "show how every service is", "./tea status --json")
+    made.add_argument("--json", action="store_true", help="for programs")
+    _add_port_base(made)
+
+    command("doctor", doctor.run, "show what is found here, what is missing, and what mends it", "./tea doctor")
+    return top
+
+
+# ---- the cluster
+
+
+def run_up(asked):
+    from emporium import up
+
+    if not asked.detach:
+        return up.up(asked.ndb, asked.digest_length, asked.data, asked.fresh, asked.port_base)
+    again = ["--ndb", str(asked.ndb), "--digest-length", str(asked.digest_length)]
+    again += ["--data", os.path.abspath(asked.data), "--port-base", str(asked.port_base)]
+    return up.up_detached(again + ["--fresh"] * asked.fresh, asked.port_base)
+
+
+def run_down(asked):
+    from emporium import up
+
+    return up.down(asked.port_base)
+
+
+def run_status(asked):
+    from termcolor import colored
+
+    from emporium import running
+
+    rows = running.ask_all(running.find(asked.port_base))
+    if asked.json:
+        print(running.write_json(rows))
+        return DONE
+    print(f"{'service':<8} {'address':<24} {'pid':>7}  {'state':<5} {'keys':>6}  waiting gossip")
+    for row in rows:
+        state = colored("up   ", "green") if row["up"] else colored("down ", "red")
+        pid, keys, gossip = ("-" if row[name] is None else row[name] for name in ("pid", "keys", "gossip"))
+        print(f"{row['name']:<8} {row['url']:<24} {pid:>7}  {state} {keys:>6}  {gossip}")
+    return DONE
+
+
+def run_test(asked):
+    """Style first, since it takes no time; then every test, in this very process."""
+    from emporium import redisbinary
+
+    redisbinary.find_or_install()
+    os.chdir(ROOT)
+    ruff = [sys.executable, "-m", "ruff"]
+    for check in (["check", "--quiet", "."], ["format", "--check", "--quiet", "."]):
+        if subprocess.run([*ruff, *check], check=False).returncode != 0:
+            print(f"tea: ruff {check[0]} finds fault; see above", file=sys.stderr)
+            return FAILED
+    os.execv(sys.executable, [sys.executable, "-m", "pytest", *asked.pytest])
+    return FAILED
+
+
+# ---- the store
+
+
+def run_put(asked):
+    answer, headers = _call(
+        asked, "PUT", f"/rating/{_quoted(asked.tea)}", {"rating": asked.rating, "clock": asked.clock}
+    )
+    outcome = headers.get("X-Merge", "stored")
+    note = {"stale": "; a newer rating stands", "same": "; it was there already"}.get(outcome, "")
+    print(f"{answer['rating']}  ({outcome}{note})")
+    return DONE
+
+
+def run_get(asked):
+    weak = "?consistency=weak" if asked.weak else ""
+    service = "lb" if asked.shard is None else f"db{asked.shard}"
+    answer, _headers = _call(asked, "GET", f"/rating/{_quoted(asked.tea)}{weak}", service=service)
+    if not answer["choices"]:
+        print(f"{answer['rating']}  (never rated)")
+        return DONE
+    print(answer["rating"])
+    for choice, clock in zip(answer["choices"], answer["clocks"], strict=True):
+        print(f"  {choice} at {','.join(f'{node}={count}' for node, count in clock.items())}")
+    return DONE
+
+
+def run_delete(asked):
+    _call(asked, "DELETE", f"/rating/{_quoted(asked.tea)}")
+    print("deleted at its primary")
+    return DONE
+
+
+def run_list(asked):
+    answer, _headers = _call(asked, "GET", "/ratings")
+    for row in answer["teas"]:
+        print(f"{row['rating']:>10}  {row['siblings']:>3} sibling{'s' if row['siblings'] != 1 else ' '}  {row['tea']}")
+    if not answer["complete"]:
+        print(f"tea: these are the first {len(answer['teas'])}; there are more", file=sys.stderr)
+    return DONE
+
+
+def _call(asked, method, path, body=None, service="lb"):
+    """(the JSON answer, its headers). Raises Refused or NotRunning."""
+    import requests
+
+    from emporium import running
+
+    note = running.find(asked.port_base)
+    try:
+        url = note.url(service)
+    except StopIteration:
+        raise Refused(WRONG, f"there is no shard {service}; the shards are 0 to {note.ndb - 1}") from None
+    try:
+        answer = requests.request(method, url + path, json=body, timeout=5)
+        given = answer.json()
+    except requests.RequestException as error:
+        raise Refused(UNREACHABLE, f"{service} at {url} cannot be reached: {error}") from error
+    if answer.ok:
+        return given, answer.headers
+    code = NOTHING if answer.status_code == 404 else UNREACHABLE if answer.status_code >= 502 else WRONG
+    raise Refused(code, f"{answer.status_code} {given.get('title', '')}: {given.get('detail', '')}")
+
+
+def _quoted(tea):
+    return quote(tea, safe="")
+
+
+# ---- arguments
+
+
+def _add_port_base(made, default=None):
+    made.add_argument(
+        "--port-base",
+        type=_number(1024, 60_000),
+        default=default,
+        metavar="P",
+        help="the load balancer's port; the others keep their distance from it (2500)",
+    )
+
+
+def _number(least, most=None):
+    def parse(text):
+        number = int(text)
+        if number < least or (most is not None and number > most):
+            raise argparse.ArgumentTypeError(f"must be {f'{least} to {most}' if most else f'at least {least}'}")
+        return number
+
+    parse.__name__ = "whole number"  # what argparse says when int() raises
+    return parse
+
+
+def _rating(text):
+    number = float(text)
+    return int(number) if number.is_integer() else number
+
+
+def _clock(text):
+    """'c0=5,c1=2' as {"c0": 5, "c1": 2}."""
+    clock = {}
+    for entry in text.split(","):
+        node, equals, count = entry.partition("=")
+        if not equals or not node or not count.isdecimal():
+            raise argparse.ArgumentTypeError(f"{entry!r} is not NODE=COUNT, such as c0=5")
+        clock[node] = int(count)
+    return clock

@@ -1,0 +1,177 @@
+"""Which clusters run on this machine, started from this folder, and how each of their services is.
+
+Every `./tea up` leaves a note in var/running/ while it runs, whatever its --data. A note counts only as long as
+the very process that wrote it lives: its pid and its start time tell.
+"""
+
+import json
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import psutil
+import redis
+
+from emporium.environment import ROOT
+from emporium.peers import Peer, PeerError
+
+NOTES = ROOT / "var" / "running"
+ASK_S = 1.0
+
+
+class NotRunning(Exception):
+    """There is no such cluster. The message says how to get one."""
+
+
+class Started(msgspec.Struct):
+    """One service as it was started."""
+
+    name: str
+    pid: int
+    port: int
+    url: str
+
+
+class Note(msgspec.Struct):
+    """What `./tea up` notes of its cluster."""
+
+    pid: int
+    born: float  # the launcher's start time, in seconds since the epoch
+    port_base: int
+    ndb: int
+    data: str
+    services: list[Started]
+
+    def url(self, name):
+        return next(service.url for service in self.services if service.name == name)
+
+
+@contextmanager
+def noted(cluster, data):
+    """Inside, others find this cluster."""
+    me = psutil.Process()
+    note = Note(
+        me.pid,
+        me.create_time(),
+        cluster.layout.base,
+        cluster.ndb,
+        str(data),
+        [Started(service.name, service.process.pid, service.port, service.url) for service in cluster.services],
+    )
+    NOTES.mkdir(parents=True, exist_ok=True)
+    path = NOTES / f"{me.pid}.json"
+    unfinished = path.with_suffix(".new")
+    unfinished.write_bytes(msgspec.json.encode(note))
+    os.replace(unfinished, path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def find_all():
+    """The Notes of all clusters that run; those of dead ones are removed."""
+    notes = []
+    for path in sorted(NOTES.glob("*.json")):
+        try:
+            note = msgspec.json.decode(path.read_bytes(), type=Note)
+        except FileNotFoundError:
+            continue  # its cluster has just ended
+        except msgspec.DecodeError:
+            note = None
+        if note and _is_alive(note):
+            notes.append(note)
+        else:
+            path.unlink(missing_ok=True)
+    return notes
+
+
+def find(port_base=None):
+    """The Note of the cluster on this port base, or of the only one. Raises NotRunning."""
+    notes = find_all()
+    if not notes:
+        raise NotRunning("no cluster is running; start one with: ./tea up")
+    if port_base is None and len(notes) > 1:
+        port_base = 2500
+    for note in notes:
+        if port_base in (None, note.port_base):
+            return note
+    bases = ", ".join(str(note.port_base) for note in notes)
+    raise NotRunning(f"no cluster is running on --port-base {port_base}; there is one on {bases}")
+
+
+def ask_all(note):
+    """How each service is, a dict each, in order: name, pid, url, up, keys, gossip. Answers within about a second.
+
+    `pid` is that of the process that serves, or of the one that was started while that lives, else None.
+    """
+    with ThreadPoolExecutor(max_workers=len(note.services)) as pool:
+        return list(pool.map(_ask, note.services))
+
+
+def _ask(service):
+    told = _ask_redis(service) if service.url.startswith("redis:") else _ask_ours(service)
+    is_up = told is not None
+    told = told or {}
+    return {
+        "name": service.name,
+        "pid": told.get("pid") or (service.pid if psutil.pid_exists(service.pid) else None),
+        "url": service.url,
+        "up": is_up,
+        "keys": told.get("keys"),
+        "gossip": told.get("gossip"),
+    }
+
+
+def _ask_redis(service):
+    client = redis.Redis(port=service.port, socket_timeout=ASK_S, socket_connect_timeout=ASK_S, retry=None)
+    try:
+        with client:
+            return {"pid": client.info("server")["process_id"], "keys": client.dbsize()}
+    except redis.RedisError:
+        return None
+
+
+def _ask_ours(service):
+    try:
+        told = Peer(service.name, "127.0.0.1", service.port, ASK_S).call("GET", "/status").read()
+    except PeerError:
+        return None
+    if not isinstance(told, dict):
+        return {}
+    if "channels" in told:
+        told["gossip"] = ", ".join(f"{name} {waiting}" for name, waiting in sorted(told["channels"].items()))
+    elif told.get("digest") is not None:
+        told["gossip"] = f"digest {told['digest']}, due {told['due']}"
+    return told
+
+
+def _is_alive(note):
+    try:
+        launcher = psutil.Process(note.pid)
+        return launcher.create_time() == note.born and launcher.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_for_end(note, timeout_s):
+    """True when the launcher of this cluster is gone within the time."""
+    deadline = time.monotonic() + timeout_s
+    while _is_alive(note):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def write_json(rows):
+    """What `./tea status --json` prints."""
+    return json.dumps({"services": rows})
+
+
+def relative(path):
+    """The path as a person here would write it."""
+    return os.path.relpath(Path(path))

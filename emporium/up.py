@@ -1,0 +1,171 @@
+"""`./tea up` and `./tea down`: a cluster for people, from this terminal or behind it.
+
+It ends with Ctrl-C, SIGTERM, a closed terminal, `./tea down`, and even with kill -9: nothing stays behind.
+"""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from logging.handlers import RotatingFileHandler
+
+from termcolor import colored
+
+from emporium import datafolder, redisbinary, running
+from emporium.cluster import START_S, Cluster, Ports, StartFailed
+from emporium.environment import PYTHON, ROOT, SetupFailed
+
+COLOURS = {"lb": "green", "q": "yellow", "db": "cyan", "r": "magenta"}
+DOWN_S = 30
+WATCH_S = 0.5
+
+
+def up(ndb, digest_length, data, is_fresh, port_base):
+    """Run a cluster until we are told to stop. Returns the exit code: 0 stopped as asked, 1 it did not come up."""
+    told = Told()
+    layout = Ports(port_base)
+    try:
+        programs = redisbinary.find_or_install()
+        _require_free(layout, ndb)
+        with datafolder.opened(data, ndb, is_fresh) as folder:
+            cluster = Cluster(layout, ndb, digest_length, folder, Logs(folder / "log").of, programs)
+            cluster.is_cancelled = lambda: told.count > 0
+            try:
+                cluster.start()
+                with running.noted(cluster, folder):
+                    _greet(cluster, folder)
+                    _watch(cluster, told)
+            finally:
+                told.on_second = cluster.kill
+                cluster.stop()
+    except (StartFailed, SetupFailed, datafolder.DataRefused) as error:
+        print(f"tea: {error}", file=sys.stderr, flush=True)
+        return 0 if told.count else 1
+    return 0
+
+
+def up_detached(arguments, port_base):
+    """Start `./tea up` behind this terminal and wait until its cluster answers. Returns the exit code."""
+    with tempfile.TemporaryFile() as said:
+        launcher = subprocess.Popen(
+            [str(PYTHON), str(ROOT / "tea"), "up", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + 2 * START_S
+        while launcher.poll() is None:
+            if any(note.pid == launcher.pid for note in running.find_all()):
+                break
+            if time.monotonic() > deadline:
+                launcher.terminate()
+                launcher.wait()
+            time.sleep(0.02)
+        said.seek(0)
+        lines = said.read().decode(errors="replace")
+        if launcher.poll() is not None:
+            print(lines.strip(), file=sys.stderr)
+            return launcher.returncode or 1
+    note = running.find(port_base)
+    print(_addresses(note.services, note.port_base))
+    print(f"It runs behind this terminal, logs in {running.relative(note.data)}/log. End it with: ./tea down")
+    return 0
+
+
+def down(port_base):
+    """End a running cluster. Returns the exit code. Raises NotRunning."""
+    note = running.find(port_base)
+    with suppress(ProcessLookupError):  # it has just ended by itself
+        os.kill(note.pid, signal.SIGTERM)
+    if not running.wait_for_end(note, DOWN_S):
+        print(f"tea: pid {note.pid} did not end within {DOWN_S} s: kill -9 {note.pid} ends it and all", file=sys.stderr)
+        return 1
+    print("The cluster is down; what was stored is in", running.relative(note.data))
+    return 0
+
+
+class Told:
+    """Counts the requests to stop: the first ends the cluster in order, the second at once."""
+
+    def __init__(self):
+        self.count = 0
+        self.on_second = None
+        self.stop = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._hear)
+
+    def _hear(self, _number, _frame):
+        self.count += 1
+        self.stop.set()
+        if self.count > 1 and self.on_second:
+            self.on_second()
+
+
+class Logs:
+    """The log of each service: a rotated file, and this terminal with the service's name in front."""
+
+    def __init__(self, folder):
+        self._folder = folder
+        self._terminal_is_open = True
+
+    def of(self, name):
+        """What Service wants: a function that takes each line."""
+        log = logging.Logger(name)
+        log.addHandler(RotatingFileHandler(self._folder / f"{name}.log", maxBytes=5_000_000, backupCount=2))
+        prefix = colored(f"{name:>4} |", COLOURS[name.rstrip("0123456789")])
+
+        def take(line):
+            log.info("%s", line)
+            if self._terminal_is_open:
+                try:
+                    print(f"{prefix} {line}\n", end="", flush=True)  # one write, so that lines never mix
+                except OSError:  # nobody reads us any more; the file goes on
+                    self._terminal_is_open = False
+
+        return take
+
+
+def _require_free(layout, ndb):
+    """Raises StartFailed, which also says when it is a cluster of ours that is in the way."""
+    try:
+        layout.require_free(ndb)
+    except StartFailed as error:
+        if any(note.port_base == layout.base for note in running.find_all()):
+            hint = (
+                f"a cluster runs there already: end it with ./tea down --port-base {layout.base}, or use another base"
+            )
+            raise StartFailed(f"{error}\n{hint}") from error
+        raise
+
+
+def _watch(cluster, told):
+    """Returns when we are told to stop. A service that ends before that is named; the others go on."""
+    mourned = set()
+    while not told.stop.wait(WATCH_S):
+        for service in cluster.services:
+            if not service.is_running and service.name not in mourned:
+                mourned.add(service.name)
+                line = f"{service.name} ended {service.ending()}; its log ends:\n{service.end_of_log(5)}"
+                print(f"tea: {line}", file=sys.stderr, flush=True)
+
+
+def _greet(cluster, folder):
+    print(_addresses(cluster.services, cluster.layout.base), flush=True)
+    print(f"Logs are in {running.relative(folder)}/log. Ctrl-C ends everything.", flush=True)
+
+
+def _addresses(services, port_base):
+    url = f"http://localhost:{port_base}/rating/persimmon"
+    first_redis = next(service for service in services if service.name == "r0")
+    rows = "\n".join(f"  {service.name:<4} {service.url}" for service in services)
+    put = """curl -XPUT -H'Content-type: application/json' -d'{"rating": 1, "clock": {"c0":1}}'"""
+    return (
+        f"\nThe Tea Emporium is open:\n{rows}\n\nTry:\n  {put} {url}\n  curl {url}\n  curl '{url}?consistency=weak'\n"
+        f"and look inside with: redis-cli -p {first_redis.port} keys '*'\n"
+    )
