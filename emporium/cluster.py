@@ -200,6 +200,7 @@ class Cluster:
             log_of,
             {"id": 0, "port": layout.lb, "ndb": ndb, "db-base-port": layout.db(0)},
         )
+        self.patience_s = START_S
         self.is_cancelled = lambda: False
 
     @property
@@ -213,7 +214,7 @@ class Cluster:
 
     def start_these(self, services):
         """Start these, all at once: a shard does without its Redis and queue until they come."""
-        deadline = time.monotonic() + START_S
+        deadline = time.monotonic() + self.patience_s
         try:
             for service in services:
                 service.start()

@@ -1,0 +1,133 @@
+"""Fixtures, and the options of the course's harness. `python test/run.py` is pytest with these."""
+
+import json
+import os
+import random
+import sys
+
+import pytest
+
+pytest.register_assert_rewrite("harness")
+
+from harness import Stage, course_ports_trouble, new_run_folder
+from options import OPTIONS
+
+from emporium.cluster import Ports
+
+STORIES = "test_stories.py"
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("stories", "stories of the course")
+    for flag, kind in OPTIONS.items():
+        group.addoption(flag, **kind)
+    group.addoption("--course-ports", action="store_true", help="2500, 3000.., 5555.., 6000 instead of free ones")
+
+
+def pytest_configure(config):
+    if config.getoption("--ndb") < 2:
+        raise pytest.UsageError(
+            "--ndb must be at least 2: stories of gossip need a neighbour (simpleOneDB has its own)"
+        )
+    if config.getoption("--course-ports") and (trouble := course_ports_trouble(config.getoption("--ndb"))):
+        pytest.exit(trouble, returncode=1)
+    if config.getoption("--key") is None:
+        config.option.key = str(random.randrange(10**6))
+    config.pluginmanager.register(Results(config))
+
+
+def pytest_report_header(config):
+    return f"seed of the stories: --key {config.getoption('--key')}"
+
+
+def pytest_collection_modifyitems(config, items):
+    asked = config.getoption("--test")
+    if not asked:
+        return
+    stories = [item for item in items if item.path.name == STORIES]
+    known = {name for item in stories for name in names_of(item.name)}
+    unknown = [name for name in asked if name not in known]
+    if unknown:
+        listed = "\n  ".join(dict.fromkeys(story_name(item.name) for item in stories))
+        raise pytest.UsageError(f"no story is called {', '.join(unknown)}; these are known:\n  {listed}")
+    wanted = [item for item in stories if set(names_of(item.name)) & set(asked)]
+    config.hook.pytest_deselected(items=[item for item in items if item not in wanted])
+    items[:] = wanted
+
+
+def story_name(test):
+    """The course's name of a story: test_simple is 'simple', testGetGossip keeps its own."""
+    return test.removeprefix("test_")
+
+
+def names_of(test):
+    """What `--test` may call it: with and without the parameter in brackets."""
+    return [story_name(test), story_name(test).partition("[")[0]]
+
+
+class Results:
+    """One JSON object a story when it ends, as the course's harness writes them."""
+
+    def __init__(self, config):
+        self._seed = config.getoption("--key")
+        self._file = config.getoption("--results")
+        self._ended = None
+        if self._file and self._file != "-":
+            open(self._file, "w").close()  # a file of an earlier run is no result of this one
+
+    def pytest_runtest_logreport(self, report):
+        is_story = f"{STORIES}::" in report.nodeid
+        if not is_story or (report.when != "call" and report.outcome == "passed"):
+            return
+        crash = getattr(report.longrepr, "reprcrash", None)
+        self._ended = {
+            "name": story_name(report.nodeid.partition("::")[2]),
+            "outcome": report.outcome,
+            "seconds": round(report.duration, 3),
+            "seed": self._seed,
+            "message": crash.message.splitlines()[0] if crash else "",
+        }
+
+    @pytest.hookimpl(trylast=True)  # when pytest has said its own word
+    def pytest_runtest_logfinish(self):
+        ended, self._ended = self._ended, None
+        if not (self._file and ended):
+            return
+        if self._file == "-":
+            print(f"\n{json.dumps(ended)}", end="", file=sys.__stdout__, flush=True)
+            return
+        with open(self._file, "a") as file:
+            file.write(json.dumps(ended) + "\n")
+
+
+@pytest.fixture(scope="session")
+def run_folder(request):
+    """Where this run keeps its logs and Redis files; its path is shown when something failed."""
+    folder = new_run_folder()
+    yield folder
+    if request.session.testsfailed:
+        print(f"\nlogs of this run: {os.path.relpath(folder)}", file=sys.__stderr__)
+
+
+@pytest.fixture(scope="session")
+def stage(request, run_folder):
+    """The Redis servers and the queue of this run."""
+    option = request.config.getoption
+    layout = Ports() if option("--course-ports") else None
+    leave_redis = option("--leavedb")
+    with Stage(run_folder, option("--ndb"), layout, leave_redis=leave_redis, patience_s=option("--wait")) as made:
+        yield made
+        if leave_redis:
+            print(f"\n{made.how_to_look_inside()}", file=sys.__stdout__, flush=True)
+
+
+@pytest.fixture
+def course(request, stage):
+    """A story's store: nothing in it, its servers fresh."""
+    return stage.begin(**getattr(request.function, "settings", {}))
+
+
+@pytest.fixture
+def chance(request):
+    """Random numbers that --key repeats."""
+    return random.Random(f"{request.config.getoption('--key')} {request.node.name}")

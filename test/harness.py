@@ -1,0 +1,234 @@
+"""A cluster as the course's harness runs it, and words to tell stories with.
+
+Redis and the queue live through a whole run; before each story every Redis is flushed, the queue cleared, and
+shards and load balancer are started anew with the story's settings.
+"""
+
+import json
+import os
+import shutil
+import time
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import psutil
+import redis
+import requests
+
+from emporium import redisbinary
+from emporium.cluster import (
+    START_S,
+    Cluster,
+    Ports,
+    StartFailed,
+    accepts_connections,
+    python_service,
+    shard_settings,
+    stop_these,
+)
+from emporium.environment import ROOT
+
+RUNS = ROOT / "var" / "runs"
+KEPT_RUNS = 10
+LEFT = RUNS / "leftdb.json"
+CALL_S = 5
+JSON = {"Accept": "application/json", "Content-type": "application/json"}
+UNRATED = {"rating": 0.0, "choices": [], "clocks": []}
+TEAS = (ROOT / "test" / "entities.txt").read_text().split()
+
+
+def new_run_folder():
+    """A directory for the logs and Redis files of one run. Only the newest ten are kept."""
+    RUNS.mkdir(parents=True, exist_ok=True)
+    old = sorted(folder for folder in RUNS.iterdir() if folder.is_dir())
+    for folder in old[: -KEPT_RUNS + 1]:
+        shutil.rmtree(folder, ignore_errors=True)
+    folder = RUNS / f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def end_of_left():
+    """The command that ends the Redis servers which an earlier --leavedb left; None when none is left."""
+    pids = json.loads(LEFT.read_text()) if LEFT.exists() else []
+    left = [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).name() == "redis-server"]
+    return f"kill {' '.join(map(str, left))}" if left else None
+
+
+def course_ports_trouble(ndb):
+    """Why the course's ports cannot be used now, and what to do; None when they can."""
+    if end := end_of_left():
+        return f"Redis servers that an earlier --leavedb left are still running; end them: {end}"
+    try:
+        Ports().require_free(ndb)
+    except StartFailed as error:
+        return f"{error}\nA cluster of ./tea up ends with ./tea down."
+    return None
+
+
+def eventually(condition, what, within_s=10):
+    """condition(), as soon as it is true. Fails after `within_s`, and shows what it last was."""
+    deadline = time.monotonic() + within_s
+    while True:
+        state = condition()
+        if state:
+            return state
+        assert time.monotonic() < deadline, f"after {within_s} s still not: {what}; last seen: {state!r}"
+        time.sleep(0.01)  # between two looks at the condition, with a deadline
+
+
+class Stage:
+    """The Redis servers and the queue of a run, and the shards and load balancer of its present story.
+
+    `plain` names the roles that a stranger's plain server plays: any of "lb", "db" (every second shard) and "q".
+    """
+
+    def __init__(self, folder, ndb=4, layout=None, plain=(), leave_redis=False, patience_s=START_S):
+        self.folder = Path(folder)
+        self.ndb = ndb
+        self.plain = plain
+        self.leave_redis = leave_redis
+        self.layout = layout or Ports.find_free(ndb)
+        self._programs = redisbinary.find_or_install()
+        self.cluster = Cluster(self.layout, ndb, 2, self.folder, self._log_of, self._programs, not leave_redis)
+        self.cluster.patience_s = patience_s
+        if "q" in plain:
+            self.cluster.queue = self._plain("q", "plainQ.py", self.layout.q, {"port": self.layout.q, "ndb": ndb})
+
+    def __enter__(self):
+        self.layout.require_free(self.ndb)
+        self.cluster.start_these([*self.cluster.redis, self.cluster.queue])
+        return self
+
+    def __exit__(self, *failure):
+        self._end_story()
+        stop_these([self.cluster.queue])
+        if not self.leave_redis:
+            stop_these(self.cluster.redis)
+
+    def begin(self, digest_length=2, ring=None):
+        """A new story: nothing stored, nothing waiting, fresh servers. `ring`: the ndb that they are told."""
+        self._end_story()
+        for index in range(self.ndb):
+            self.redis(index).flushall()
+        requests.delete(f"{self.cluster.queue.url}/clear", timeout=CALL_S).raise_for_status()
+        self.cluster.shards = [self._shard(index, digest_length, ring or self.ndb) for index in range(self.ndb)]
+        self.cluster.load_balancer = self._load_balancer(ring or self.ndb)
+        self.cluster.start_these([*self.cluster.shards, self.cluster.load_balancer])
+        return Course(self, digest_length)
+
+    def how_to_look_inside(self):
+        """The lines that open each Redis that was left, and the one that ends them all. The next run looks for it."""
+        cli = "redis-cli" if shutil.which("redis-cli") else self._programs.cli
+        LEFT.write_text(json.dumps([service.process.pid for service in self.cluster.redis]))
+        lines = [f"  {cli} -p {service.port} keys '*'" for service in self.cluster.redis]
+        return "\n".join(["Redis is left running. Look inside:", *lines, "End it:", f"  {end_of_left()}"])
+
+    def redis(self, index):
+        return redis.Redis(port=self.layout.redis(index), decode_responses=True, socket_timeout=CALL_S)
+
+    def _end_story(self):
+        stop_these([self.cluster.load_balancer])
+        stop_these(self.cluster.shards)
+
+    def _shard(self, index, digest_length, ring):
+        settings = {**shard_settings(index, self.layout, ring, digest_length)}
+        if "db" in self.plain and index % 2 == 1:
+            return self._plain(f"db{index}", "plainDB.py", self.layout.db(index), settings)
+        return python_service(f"db{index}", "serverDB.py", self.layout.db(index), self._log_of, settings)
+
+    def _load_balancer(self, ring):
+        settings = {"port": self.layout.lb, "ndb": ring, "db-base-port": self.layout.db(0)}
+        if "lb" in self.plain:
+            return self._plain("lb", "plainLB.py", self.layout.lb, settings)
+        return python_service("lb", "serverLB.py", self.layout.lb, self._log_of, settings)
+
+    def _plain(self, name, program, port, settings):
+        return python_service(name, f"test/plain/{program}", port, self._log_of, settings, accepts_connections)
+
+    def _log_of(self, name):
+        return self.folder / f"{name}.log"
+
+
+class Course:
+    """What a story does to the store, through the load balancer and straight at shards, queue and Redis."""
+
+    def __init__(self, stage, digest_length):
+        self.stage = stage
+        self.ndb = stage.ndb
+        self.digest_length = digest_length
+        self._session = requests.Session()
+
+    # ---- through the load balancer
+
+    def put_rating(self, tea, rating, clock):
+        return self._call("PUT", self._at_lb(tea), {"rating": rating, "clock": clock})
+
+    def strong_read(self, tea):
+        return self._call("GET", self._at_lb(tea))
+
+    def weak_read(self, tea):
+        return self._call("GET", self._at_lb(tea) + "?consistency=weak")
+
+    def delete(self, tea):
+        return self._session.delete(self._at_lb(tea), headers=JSON, timeout=CALL_S)
+
+    # ---- straight at a shard
+
+    def put_at(self, shard, tea, rating, clock):
+        return self._call("PUT", self._at_shard(shard, tea), {"rating": rating, "clock": clock})
+
+    def read_at(self, shard, tea):
+        return self._call("GET", self._at_shard(shard, tea))
+
+    # ---- underneath
+
+    def is_stored(self, shard, tea):
+        """Whether the shard's Redis holds the tea; the shard does not notice the question."""
+        return bool(self.stage.redis(shard).exists(f"/rating/{tea}"))
+
+    def primary_of(self, tea):
+        """The shard that took the only write to this tea, as Redis tells it."""
+        [primary] = [shard for shard in range(self.ndb) if self.is_stored(shard, tea)]
+        return primary
+
+    def waiting(self):
+        """{channel: how many records wait}, of our own queue."""
+        return self._call("GET", f"{self.stage.cluster.queue.url}/status")["channels"]
+
+    def next_to(self, shard, hops=1):
+        """The shard so many hops further round the ring."""
+        return (shard + hops) % self.ndb
+
+    def _at_lb(self, tea):
+        return f"http://localhost:{self.stage.layout.lb}/rating/{tea}"
+
+    def _at_shard(self, shard, tea):
+        return f"http://localhost:{self.stage.layout.db(shard)}/rating/{tea}"
+
+    def _call(self, method, url, body=None):
+        data = None if body is None else json.dumps(body)
+        answer = self._session.request(method, url, data=data, headers=JSON, timeout=CALL_S)
+        assert answer.status_code == 200, f"{method} {url}: {answer.status_code} {answer.text}"
+        return answer.json()
+
+
+@contextmanager
+def ring_of(ndb, folder, digest_length=1):
+    """A Course on a cluster of its own with this many shards."""
+    with Stage(folder, ndb) as stage:
+        yield stage.begin(digest_length)
+
+
+def assert_reads(answer, choices, clocks):
+    """The answer holds these siblings, in any order, and their mean."""
+    expected = sorted(zip(choices, map(sorted_entries, clocks), strict=True))
+    found = sorted(zip(answer["choices"], map(sorted_entries, answer["clocks"]), strict=True))
+    assert found == expected
+    mean = sum(choices) / len(choices) if choices else 0
+    assert abs(answer["rating"] - mean) < 1e-9
+
+
+def sorted_entries(clock):
+    return sorted(clock.items())
