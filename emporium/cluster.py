@@ -230,11 +230,9 @@ class Cluster:
             stop_these(tier)
 
     def kill(self):
-        """End everything at once."""
+        """Tell everything to end at once. Does not wait, so that a signal handler may call it; `stop` does."""
         for service in self.services:
             service.signal(signal.SIGKILL)
-        for service in self.services:
-            service.wait_for_end(STOP_S)
 
     def __enter__(self):
         self.start()

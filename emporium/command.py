@@ -10,6 +10,7 @@ import argparse
 import os
 import subprocess
 import sys
+from math import isfinite
 from urllib.parse import quote
 
 from emporium import doctor
@@ -255,7 +256,12 @@ def _number(least, most=None):
 
 def _rating(text):
     number = float(text)
+    if not isfinite(number):
+        raise ValueError
     return int(number) if number.is_integer() else number
+
+
+_rating.__name__ = "rating"  # what argparse says when it raises
 
 
 def _clock(text):

@@ -66,11 +66,17 @@ class Peer:
     def __init__(self, name, host, port, deadline_s, connections=1):
         self.name = name
         self.url = f"http://{host}:{port}"
-        self._timeout = urllib3.Timeout(connect=CONNECT_S, total=deadline_s)
         # More calls than `connections` at once open further connections, which are not kept.
-        self._pool = urllib3.HTTPConnectionPool(
-            host, port, maxsize=connections, timeout=self._timeout, retries=False, headers=JSON_HEADERS
+        self._pool = _Pool(
+            host,
+            port,
+            maxsize=connections,
+            timeout=urllib3.Timeout(connect=CONNECT_S, total=deadline_s),
+            retries=False,
+            headers=JSON_HEADERS,
+            on_connect=self._note_connection,
         )
+        self._connections_opened = 0
         self._judged_plain = None  # (connections opened by then, when), while it counts as a plain course server
 
     def call(self, method, path, body=None):
@@ -89,7 +95,7 @@ class Peer:
             return None
         answer = self.call("POST", path, body)
         if answer.status in (404, 405):
-            self._judged_plain = (self._pool.num_connections, time.monotonic())
+            self._judged_plain = (self._connections_opened, time.monotonic())
             return None
         self._judged_plain = None
         return answer
@@ -101,7 +107,26 @@ class Peer:
     def _may_have_changed(self, connections_then, judged_at):
         # Another server can only be behind a new connection. A server that closes after each answer gives us a
         # new one for each call, so it is asked again at most once a second.
-        return self._pool.num_connections > connections_then and time.monotonic() - judged_at >= PROBE_S
+        return self._connections_opened > connections_then and time.monotonic() - judged_at >= PROBE_S
+
+    def _note_connection(self):
+        self._connections_opened += 1
+
+
+class _Connection(urllib3.connection.HTTPConnection):
+    """Tells when it is opened. urllib3 counts its objects, and opens one anew when the other side had closed it."""
+
+    def __init__(self, *where, on_connect, **options):
+        super().__init__(*where, **options)
+        self._on_connect = on_connect
+
+    def connect(self):
+        super().connect()
+        self._on_connect()
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection
 
 
 class Watch:

@@ -32,16 +32,18 @@ def up(ndb, digest_length, data, is_fresh, port_base):
     try:
         programs = redisbinary.find_or_install()
         _require_free(layout, ndb)
-        with datafolder.opened(data, ndb, is_fresh) as folder:
-            cluster = Cluster(layout, ndb, digest_length, folder, Logs(folder / "log").of, programs)
+        with datafolder.opened(data, ndb, is_fresh) as folder, Logs(folder / "log") as logs:
+            cluster = Cluster(layout, ndb, digest_length, folder, logs.of, programs)
             cluster.is_cancelled = lambda: told.count > 0
+            told.on_second = cluster.kill
             try:
                 cluster.start()
                 with running.noted(cluster, folder):
                     _greet(cluster, folder)
                     _watch(cluster, told)
             finally:
-                told.on_second = cluster.kill
+                if told.count == 1:
+                    print("tea: stopping; Ctrl-C once more ends everything at once", file=sys.stderr, flush=True)
                 cluster.stop()
     except (StartFailed, SetupFailed, datafolder.DataRefused) as error:
         print(f"tea: {error}", file=sys.stderr, flush=True)
@@ -112,12 +114,22 @@ class Logs:
 
     def __init__(self, folder):
         self._folder = folder
+        self._files = []
         self._terminal_is_open = True
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *failure):
+        for file in self._files:
+            file.close()
 
     def of(self, name):
         """What Service wants: a function that takes each line."""
         log = logging.Logger(name)
-        log.addHandler(RotatingFileHandler(self._folder / f"{name}.log", maxBytes=5_000_000, backupCount=2))
+        file = RotatingFileHandler(self._folder / f"{name}.log", maxBytes=5_000_000, backupCount=2)
+        log.addHandler(file)
+        self._files.append(file)
         prefix = colored(f"{name:>4} |", COLOURS[name.rstrip("0123456789")])
 
         def take(line):

@@ -169,6 +169,7 @@ def log_to(logfile):
             handlers.append(RotatingFileHandler(logfile, maxBytes=5_000_000, backupCount=2))
         except OSError as error:
             sys.exit(f"{sys.argv[0]}: bad settings: logfile: {error}")
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # it warns of each connection that it does not keep
     logging.basicConfig(
         level=logging.INFO, handlers=handlers, format="%(asctime)s %(levelname)s %(message)s", force=True
     )
@@ -197,7 +198,7 @@ class OneProcessServer(MTServer):
             worker.terminate()
         for worker in self.wrks:
             worker.join(GRACE_S)
-        if any(worker.is_alive() for worker in self.wrks):
+        if any(worker.inner.is_alive() for worker in self.wrks):  # its own is_alive() says no once it was told to end
             log.warning("a request was still in flight after %s s, and is cut", GRACE_S)
             logging.shutdown()
             os._exit(0)

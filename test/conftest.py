@@ -113,9 +113,15 @@ def run_folder(request):
 def stage(request, run_folder):
     """The Redis servers and the queue of this run."""
     option = request.config.getoption
-    layout = Ports() if option("--course-ports") else None
-    leave_redis = option("--leavedb")
-    with Stage(run_folder, option("--ndb"), layout, leave_redis=leave_redis, patience_s=option("--wait")) as made:
+    as_in_course, leave_redis = option("--course-ports"), option("--leavedb")
+    with Stage(
+        run_folder,
+        option("--ndb"),
+        Ports() if as_in_course else None,
+        leave_redis=leave_redis,
+        patience_s=option("--wait"),
+        always_restart=as_in_course,
+    ) as made:
         yield made
         if leave_redis:
             print(f"\n{made.how_to_look_inside()}", file=sys.__stdout__, flush=True)

@@ -67,9 +67,13 @@ def course_ports_trouble(ndb):
     return None
 
 
+def deadline_in(seconds):
+    return time.monotonic() + seconds
+
+
 def eventually(condition, what, within_s=10):
     """condition(), as soon as it is true. Fails after `within_s`, and shows what it last was."""
-    deadline = time.monotonic() + within_s
+    deadline = deadline_in(within_s)
     while True:
         state = condition()
         if state:
@@ -81,14 +85,28 @@ def eventually(condition, what, within_s=10):
 class Stage:
     """The Redis servers and the queue of a run, and the shards and load balancer of its present story.
 
-    `plain` names the roles that a stranger's plain server plays: any of "lb", "db" (every second shard) and "q".
+    plain           the roles that a stranger's plain server plays: any of "lb", "db" (every second shard), "q"
+    leave_redis     whether the Redis servers outlive the run
+    patience_s      how long servers may take to answer
+    always_restart  whether each story gets new servers, as in the course, or only one that needs other settings
     """
 
-    def __init__(self, folder, ndb=4, layout=None, plain=(), leave_redis=False, patience_s=START_S):
+    def __init__(
+        self,
+        folder,
+        ndb=4,
+        layout=None,
+        plain=(),
+        leave_redis=False,
+        patience_s=START_S,
+        always_restart=True,
+    ):
         self.folder = Path(folder)
         self.ndb = ndb
         self.plain = plain
         self.leave_redis = leave_redis
+        self.always_restart = always_restart or "db" in plain  # a plain shard keeps its digest in memory
+        self._running = None  # the settings of the shards and load balancer that run now
         self.layout = layout or Ports.find_free(ndb)
         self._programs = redisbinary.find_or_install()
         self.cluster = Cluster(self.layout, ndb, 2, self.folder, self._log_of, self._programs, not leave_redis)
@@ -109,14 +127,26 @@ class Stage:
 
     def begin(self, digest_length=2, ring=None):
         """A new story: nothing stored, nothing waiting, fresh servers. `ring`: the ndb that they are told."""
-        self._end_story()
+        ring = ring or self.ndb
+        keeps_servers = not self.always_restart and self._running == (digest_length, ring)
+        if not keeps_servers:
+            self._end_story()
         for index in range(self.ndb):
             self.redis(index).flushall()
         requests.delete(f"{self.cluster.queue.url}/clear", timeout=CALL_S).raise_for_status()
-        self.cluster.shards = [self._shard(index, digest_length, ring or self.ndb) for index in range(self.ndb)]
-        self.cluster.load_balancer = self._load_balancer(ring or self.ndb)
-        self.cluster.start_these([*self.cluster.shards, self.cluster.load_balancer])
+        if not keeps_servers:
+            self.cluster.shards = [self._shard(index, digest_length, ring) for index in range(self.ndb)]
+            self.cluster.load_balancer = self._load_balancer(ring)
+            self.cluster.start_these([*self.cluster.shards, self.cluster.load_balancer])
+            self._running = (digest_length, ring)
         return Course(self, digest_length)
+
+    def replace_queue(self):
+        """Put our own queue in the place of the present one, empty."""
+        stop_these([self.cluster.queue])
+        settings = {"port": self.layout.q, "ndb": self.ndb}
+        self.cluster.queue = python_service("q", "serverQ.py", self.layout.q, self._log_of, settings)
+        self.cluster.start_these([self.cluster.queue])
 
     def how_to_look_inside(self):
         """The lines that open each Redis that was left, and the one that ends them all. The next run looks for it."""
@@ -129,6 +159,7 @@ class Stage:
         return redis.Redis(port=self.layout.redis(index), decode_responses=True, socket_timeout=CALL_S)
 
     def _end_story(self):
+        self._running = None
         stop_these([self.cluster.load_balancer])
         stop_these(self.cluster.shards)
 
@@ -192,6 +223,9 @@ class Course:
         """The shard that took the only write to this tea, as Redis tells it."""
         [primary] = [shard for shard in range(self.ndb) if self.is_stored(shard, tea)]
         return primary
+
+    def status_of(self, shard):
+        return self._call("GET", f"http://localhost:{self.stage.layout.db(shard)}/status")
 
     def waiting(self):
         """{channel: how many records wait}, of our own queue."""

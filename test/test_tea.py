@@ -1,0 +1,405 @@
+"""The command ./tea, as people type it: a cluster that comes up, is used, shows itself, and leaves nothing behind."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+
+import psutil
+import pytest
+from harness import deadline_in, eventually
+
+from emporium.cluster import Ports
+from emporium.environment import ROOT
+from emporium.up import Logs
+
+COMMANDS = ["up", "down", "test", "put", "get", "delete", "list", "status", "doctor"]
+
+
+def tea(*words, **options):
+    """The finished command: its returncode, stdout and stderr."""
+    command = [sys.executable, str(ROOT / "tea"), *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, **options)
+
+
+class Up:
+    """`./tea up` in the foreground, on free ports."""
+
+    def __init__(self, data, ndb=2, layout=None, **options):
+        self.data = data
+        self.layout = layout or Ports.find_free(ndb)
+        self.base = ["--port-base", str(self.layout.base)]
+        command = [sys.executable, str(ROOT / "tea"), "up", "--ndb", str(ndb), "--data", str(data), *self.base]
+        self._output = data.parent / f"{data.name}.out"
+        with open(self._output, "w") as output:
+            self.process = subprocess.Popen(command, stdout=output, stderr=output, **options)
+        self.pids = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *failure):
+        self.process.kill()
+        self.process.wait()
+
+    def wait_until_open(self):
+        def is_open():
+            assert self.process.poll() is None, self.said()
+            return "Try:" in self.said()
+
+        eventually(is_open, "the cluster is open", within_s=20)
+        self.pids = [service["pid"] for service in self.status()]
+        return self
+
+    def said(self):
+        return self._output.read_text()
+
+    def status(self):
+        return json.loads(tea("status", "--json", *self.base).stdout)["services"]
+
+    def all_are_gone(self):
+        return not any(is_alive(pid) for pid in self.pids)
+
+
+@pytest.fixture(scope="module")
+def open_tea(tmp_path_factory):
+    """A cluster for tests that only use it."""
+    with Up(tmp_path_factory.mktemp("open") / "data") as up:
+        yield up.wait_until_open()
+
+
+# ---- up and down
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_cluster_told_to_stop_ends_with_0_and_leaves_no_process(number, tmp_path):
+    with Up(tmp_path / "data") as up:
+        up.wait_until_open()
+        assert len(up.pids) == 6
+
+        up.process.send_signal(number)
+
+        assert up.process.wait(20) == 0
+        assert up.all_are_gone()
+
+
+def test_kill_9_of_the_command_leaves_no_process_even_when_one_is_stopped(tmp_path):
+    with Up(tmp_path / "data") as up:
+        up.wait_until_open()
+        os.kill(up.pids[0], signal.SIGSTOP)
+
+        up.process.kill()
+
+        eventually(up.all_are_gone, "every process has ended")
+
+
+def test_a_second_signal_ends_a_hanging_cluster_at_once(tmp_path):
+    with Up(tmp_path / "data") as up:
+        up.wait_until_open()
+        for pid in up.pids:
+            os.kill(pid, signal.SIGSTOP)
+
+        up.process.send_signal(signal.SIGINT)
+        eventually(lambda: "once more ends everything" in up.said(), "the first is heard")
+        up.process.send_signal(signal.SIGINT)
+
+        assert up.process.wait(4) == 0
+        assert up.all_are_gone()
+
+
+def test_up_says_where_everything_is_and_how_to_try_it(open_tea):
+    said = open_tea.said()
+
+    assert f"lb   http://127.0.0.1:{open_tea.layout.lb}" in said
+    assert f"r1   redis://127.0.0.1:{open_tea.layout.redis(1)}" in said
+    assert len(re.findall(r"^  curl ", said, re.MULTILINE)) == 3
+    assert re.search(r"^ +q \| .* q listens on", said, re.MULTILINE)
+
+
+def test_what_was_stored_is_there_again_after_the_next_up(tmp_path):
+    ports = Ports.find_free(2)
+    base = ["--port-base", ports.base]
+    up = ["up", "--detach", "--ndb", 2, "--data", tmp_path / "data", *base]
+    try:
+        assert "The Tea Emporium is open" in tea(*up).stdout
+        tea("put", "persimmon", 3, "--clock", "c0=5,c1=2", *base)
+        assert tea("down", *base).returncode == 0
+
+        assert tea(*up).returncode == 0
+
+        assert tea("get", "persimmon", *base).stdout == "3\n  3 at c0=5,c1=2\n"
+        assert tea("down", *base).returncode == 0
+        assert tea(*up, "--fresh").returncode == 0
+        assert "never rated" in tea("get", "persimmon", *base).stdout
+    finally:
+        tea("down", *base)
+
+
+def test_a_folder_made_for_another_number_of_shards_is_refused_with_what_to_do(tmp_path):
+    (tmp_path / "cluster.json").write_text('{"format": 1, "ndb": 3}')
+
+    done = tea("up", "--ndb", 2, "--data", tmp_path, "--port-base", Ports.find_free(2).base)
+
+    assert done.returncode == 1
+    assert "was made for 3 shards" in done.stderr
+    assert "use --ndb 3, use another --data DIR, or --fresh" in done.stderr
+
+
+def test_a_folder_of_another_format_is_refused_with_what_to_do(tmp_path):
+    (tmp_path / "cluster.json").write_text('{"format": 0, "ndb": 2}')
+
+    done = tea("up", "--ndb", 2, "--data", tmp_path, "--port-base", Ports.find_free(2).base)
+
+    assert done.returncode == 1
+    assert "has format 0" in done.stderr
+    assert "--fresh" in done.stderr
+
+
+def test_a_folder_in_use_is_refused(open_tea):
+    done = tea("up", "--ndb", 2, "--data", open_tea.data, "--port-base", Ports.find_free(2).base)
+
+    assert done.returncode == 1
+    assert "is in use by a running cluster" in done.stderr
+
+
+def test_a_taken_port_is_named_with_its_holder_before_anything_starts(tmp_path):
+    layout = Ports.find_free(2)
+    with socket.create_server(("127.0.0.1", layout.db(1))):
+        done = tea("up", "--ndb", 2, "--data", tmp_path / "data", "--port-base", layout.base)
+
+    assert done.returncode == 1
+    assert f"port {layout.db(1)} for db1 is taken: it is held by pid {os.getpid()}" in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_service_that_does_not_come_up_is_named_with_the_end_of_its_log(tmp_path):
+    broken = tmp_path / "data" / "r1" / "appendonlydir" / "appendonly.aof.manifest"
+    broken.parent.mkdir(parents=True)
+    broken.write_text("this is no manifest\n")
+
+    done = tea("up", "--ndb", 2, "--data", tmp_path / "data", "--port-base", Ports.find_free(2).base)
+
+    assert done.returncode == 1
+    assert "r1 ended at once, with exit code 1; its log ends:" in done.stderr
+    assert "manifest" in done.stderr
+
+
+def test_a_detached_start_that_fails_says_why(tmp_path):
+    (tmp_path / "cluster.json").write_text('{"format": 1, "ndb": 3}')
+
+    done = tea("up", "--detach", "--ndb", 2, "--data", tmp_path, "--port-base", Ports.find_free(2).base)
+
+    assert done.returncode == 1
+    assert "was made for 3 shards" in done.stderr
+
+
+def test_a_service_that_dies_is_named_and_the_others_go_on(tmp_path):
+    with Up(tmp_path / "data") as up:
+        up.wait_until_open()
+        [shard] = [service for service in up.status() if service["name"] == "db1"]
+
+        os.kill(shard["pid"], signal.SIGKILL)
+
+        eventually(lambda: "db1 ended by SIGKILL" in up.said(), "the death is told")
+        states = {service["name"]: service["up"] for service in up.status()}
+        assert states == {"r0": True, "r1": True, "q": True, "db0": True, "db1": False, "lb": True}
+        assert [service["pid"] for service in up.status() if service["name"] == "db1"] == [None]
+
+
+def test_names_are_coloured_where_colour_is_wanted(tmp_path):
+    with Up(tmp_path / "data", env={**os.environ, "FORCE_COLOR": "1"}) as up:
+        up.wait_until_open()
+
+        assert "\x1b[33m   q |\x1b[0m" in up.said()
+
+
+def test_logs_are_rotated(tmp_path, capsys):
+    with Logs(tmp_path) as logs:
+        take = logs.of("lb")
+        for _ in range(6000):
+            take("x" * 1000)
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lb.log", "lb.log.1"]
+    assert "  lb | xxx" in capsys.readouterr().out
+
+
+# ---- using it
+
+
+def test_put_get_list_and_delete(open_tea):
+    base = open_tea.base
+    assert tea("put", "oolong", 3, "--clock", "c0=5,c1=2", *base).stdout == "3  (stored)\n"
+    assert tea("put", "oolong", 4.5, "--clock", "c2=1", *base).stdout == "3.75  (stored)\n"
+    assert "stale" in tea("put", "oolong", 1, "--clock", "c0=1", *base).stdout
+    assert "there already" in tea("put", "oolong", 4.5, "--clock", "c2=1", *base).stdout
+
+    assert tea("get", "oolong", *base).stdout == "3.75\n  3 at c0=5,c1=2\n  4.5 at c2=1\n"
+    assert re.search(r"3.75 +2 siblings +oolong", tea("list", *base).stdout)
+    assert tea("delete", "oolong", *base).returncode == 0
+    again = tea("delete", "oolong", *base)
+
+    assert (again.returncode, again.stderr.count("\n")) == (3, 1)
+    assert tea("get", "oolong", *base).stdout == "0.0  (never rated)\n"
+
+
+def test_a_name_is_taken_as_it_is_typed(open_tea):
+    name = "crème brûlée? 100% #1 +1 & more"
+
+    tea("put", name, 2, "--clock", "c0=1", *open_tea.base)
+
+    assert tea("get", name, *open_tea.base).stdout == "2\n  2 at c0=1\n"
+    assert name in tea("list", *open_tea.base).stdout
+
+
+def test_get_reads_weakly_or_from_a_shard(open_tea):
+    tea("put", "keemun", 3, "--clock", "c0=5", *open_tea.base)
+
+    per_shard = [tea("get", "keemun", "--shard", shard, *open_tea.base).stdout for shard in range(2)]
+    weak = tea("get", "keemun", "--weak", *open_tea.base).stdout
+
+    assert "3\n  3 at c0=5\n" in per_shard
+    assert weak in ("3\n  3 at c0=5\n", "0.0  (never rated)\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["put", "oolong", "3e9", "--clock", "c0=1"], "rating"),
+        (["put", "oolong", "good", "--clock", "c0=1"], "rating"),
+        (["put", "oolong", "inf", "--clock", "c0=1"], "rating"),
+        (["put", "oolong", "3", "--clock", "c0"], "NODE=COUNT"),
+        (["put", "oolong", "3"], "--clock"),
+        (["get", "oolong", "--shard", "7"], "the shards are 0 to 1"),
+        (["get", "oolong", "--weak", "--shard", "1"], "not allowed with"),
+        (["put", "a/b", "3", "--clock", "c0=1"], "404"),
+        (["brew"], "invalid choice"),
+    ],
+)
+def test_wrong_use_is_told_and_returns_2(words, complaint, open_tea):
+    done = tea(*words, *(open_tea.base if words != ["brew"] else []))
+
+    assert done.returncode in ((2,) if complaint != "404" else (2, 3))
+    assert complaint in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_shard_that_cannot_be_reached_is_told_and_returns_4(tmp_path):
+    with Up(tmp_path / "data", ndb=1) as up:
+        up.wait_until_open()
+        [shard] = [service["pid"] for service in up.status() if service["name"] == "db0"]
+        os.kill(shard, signal.SIGKILL)
+        eventually(lambda: not is_alive(shard), "the shard is dead")
+
+        done = tea("get", "oolong", *up.base)
+
+    assert done.returncode == 4
+    assert "503" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_without_a_cluster_every_command_says_how_to_get_one():
+    base = ["--port-base", Ports.find_free(2).base]
+    for words in (["down"], ["status"], ["list"], ["get", "x"], ["delete", "x"], ["put", "x", "1", "--clock", "a=1"]):
+        done = tea(*words, *base)
+
+        assert done.returncode == 4
+        assert "no cluster is running" in done.stderr
+
+
+# ---- looking at it
+
+
+def test_status_shows_every_service_in_a_table(open_tea):
+    table = tea("status", *open_tea.base).stdout.splitlines()
+
+    assert table[0].split()[:3] == ["service", "address", "pid"]
+    assert [line.split()[0] for line in table[1:]] == ["r0", "r1", "q", "db0", "db1", "lb"]
+    assert all(" up " in line for line in table[1:])
+    assert "digest" in table[4]
+
+
+def test_status_as_json_names_the_processes_that_serve(open_tea):
+    services = {service["name"]: service for service in open_tea.status()}
+
+    assert services["lb"]["url"] == f"http://127.0.0.1:{open_tea.layout.lb}"
+    assert services["r0"]["url"] == f"redis://127.0.0.1:{open_tea.layout.redis(0)}"
+    assert "serverDB.py" in psutil.Process(services["db0"]["pid"]).cmdline()[1]
+    assert "redis-server" in psutil.Process(services["r1"]["pid"]).cmdline()[0]
+    assert all(service["up"] for service in services.values())
+
+
+def test_status_answers_while_services_hang(open_tea):
+    by_name = {service["name"]: service["pid"] for service in open_tea.status()}
+    hanging = [by_name["db0"], by_name["r1"], by_name["q"]]
+    try:
+        for pid in hanging:
+            os.kill(pid, signal.SIGSTOP)
+        deadline = deadline_in(3)
+
+        services = {service["name"]: service for service in open_tea.status()}
+
+        assert deadline_in(0) < deadline
+        assert {name for name, service in services.items() if not service["up"]} == {"db0", "r1", "q"}
+        assert services["db0"]["pid"] == by_name["db0"]
+    finally:
+        for pid in hanging:
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_two_clusters_stand_side_by_side(open_tea, tmp_path):
+    with Up(tmp_path / "data") as other:
+        other.wait_until_open()
+
+        tea("put", "sencha", 1, "--clock", "c0=1", *other.base)
+
+        assert "never rated" in tea("get", "sencha", *open_tea.base).stdout
+        assert tea("get", "sencha", *other.base).stdout == "1\n  1 at c0=1\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_with_an_example(command):
+    done = tea(command, "--help")
+
+    assert done.returncode == 0
+    assert f"example: ./tea {command}" in done.stdout
+
+
+def test_doctor_works_on_a_machine_that_has_nothing_yet(tmp_path):
+    """In a copy of the project without its environment, with nothing on PATH."""
+    copy = tmp_path / "project"
+    shutil.copytree(ROOT / "emporium", copy / "emporium", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("tea", "requirements.txt"):
+        shutil.copy(ROOT / name, copy)
+
+    done = subprocess.run(
+        [sys.executable, "-S", copy / "tea", "doctor"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={"PATH": "/nothing"},
+    )
+
+    assert done.returncode == 1
+    for missing in ("environment", "libraries", "Redis", "setpriv"):
+        assert re.search(rf"^MISS  {missing}", done.stdout, re.MULTILINE)
+    assert done.stdout.count("mend it:") == 4
+    assert not (copy / ".venv").exists()
+
+
+def test_doctor_finds_everything_here():
+    done = tea("doctor")
+
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"^ok    Redis +\d+\.\d+\.\d+", done.stdout, re.MULTILINE)
+    assert "flask 3.1.3" in done.stdout
+
+
+def is_alive(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
