@@ -165,6 +165,10 @@ class Service:
         self.signal(signal.SIGKILL)
         self.wait_for_end(STOP_S)
 
+    def let_go(self):
+        """Leave the process running behind us: from now on it is nobody's."""
+        self.process.returncode = 0  # else Python warns of a child that was never waited for
+
     def _pump_lines(self):
         for line in self.process.stdout:
             text = line.decode(errors="replace").rstrip()

@@ -15,6 +15,7 @@ from options import OPTIONS
 from emporium.cluster import Ports
 
 STORIES = "test_stories.py"
+LAST_WORDS = pytest.StashKey()  # lines to show when all is over
 
 
 def pytest_addoption(parser):
@@ -34,10 +35,16 @@ def pytest_configure(config):
     if config.getoption("--key") is None:
         config.option.key = str(random.randrange(10**6))
     config.pluginmanager.register(Results(config))
+    config.stash[LAST_WORDS] = []
 
 
 def pytest_report_header(config):
     return f"seed of the stories: --key {config.getoption('--key')}"
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    for words in config.stash[LAST_WORDS]:
+        terminalreporter.write_line(words)
 
 
 def pytest_collection_modifyitems(config, items):
@@ -106,7 +113,7 @@ def run_folder(request):
     folder = new_run_folder()
     yield folder
     if request.session.testsfailed:
-        print(f"\nlogs of this run: {os.path.relpath(folder)}", file=sys.__stderr__)
+        request.config.stash[LAST_WORDS].append(f"logs of this run: {os.path.relpath(folder)}")
 
 
 @pytest.fixture(scope="session")
@@ -124,7 +131,7 @@ def stage(request, run_folder):
     ) as made:
         yield made
         if leave_redis:
-            print(f"\n{made.how_to_look_inside()}", file=sys.__stdout__, flush=True)
+            request.config.stash[LAST_WORDS].append(made.how_to_look_inside())
 
 
 @pytest.fixture

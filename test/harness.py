@@ -52,7 +52,7 @@ def new_run_folder():
 def end_of_left():
     """The command that ends the Redis servers which an earlier --leavedb left; None when none is left."""
     pids = json.loads(LEFT.read_text()) if LEFT.exists() else []
-    left = [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).name() == "redis-server"]
+    left = [pid for pid in pids if is_alive(pid) and psutil.Process(pid).name() == "redis-server"]
     return f"kill {' '.join(map(str, left))}" if left else None
 
 
@@ -65,6 +65,14 @@ def course_ports_trouble(ndb):
     except StartFailed as error:
         return f"{error}\nA cluster of ./tea up ends with ./tea down."
     return None
+
+
+def is_alive(pid):
+    """Whether the process runs; one that has ended and waits to be reaped does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def deadline_in(seconds):
@@ -122,7 +130,10 @@ class Stage:
     def __exit__(self, *failure):
         self._end_story()
         stop_these([self.cluster.queue])
-        if not self.leave_redis:
+        if self.leave_redis:
+            for service in self.cluster.redis:
+                service.let_go()
+        else:
             stop_these(self.cluster.redis)
 
     def begin(self, digest_length=2, ring=None):

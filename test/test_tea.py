@@ -11,7 +11,7 @@ import sys
 
 import psutil
 import pytest
-from harness import deadline_in, eventually
+from harness import deadline_in, eventually, is_alive
 
 from emporium.cluster import Ports
 from emporium.environment import ROOT
@@ -396,10 +396,3 @@ def test_doctor_finds_everything_here():
     assert done.returncode == 0, done.stdout
     assert re.search(r"^ok    Redis +\d+\.\d+\.\d+", done.stdout, re.MULTILINE)
     assert "flask 3.1.3" in done.stdout
-
-
-def is_alive(pid):
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
