@@ -47,13 +47,15 @@ def libraries():
     wanted = dict(re.findall(r"^([\w.-]+)==([^\s#]+)", REQUIREMENTS.read_text(), re.MULTILINE))
     folders = [str(folder) for folder in VENV.glob("lib/python*/site-packages")]
     found = {each.name.lower(): each.version for each in importlib.metadata.distributions(path=folders)}
+    if not found:
+        return "libraries", "none of requirements.txt", "./tea up   or   ./tea test   installs them"
     wrong = [
-        f"{name} {found[name]}, not {wanted[name]}" for name in wanted if found.get(name, wanted[name]) != wanted[name]
+        f"{name} {found.get(name, 'missing')}, not {version}"
+        for name, version in wanted.items()
+        if found.get(name) != version
     ]
-    missing = [name for name in wanted if name not in found]
-    if wrong or missing:
-        some = f"missing: {', '.join(missing) if found else 'all of requirements.txt'}"
-        return "libraries", "; ".join([*wrong, some]), "rm -rf .venv && ./tea up"
+    if wrong:
+        return "libraries", "; ".join(wrong), "rm -rf .venv && ./tea up"
     return "libraries", ", ".join(f"{name} {version}" for name, version in wanted.items()), None
 
 

@@ -18,6 +18,11 @@ class RedisPrograms(NamedTuple):
     server: str
     cli: str
 
+    @property
+    def cli_as_typed(self):
+        """What a person types for redis-cli: its name where that is enough."""
+        return "redis-cli" if shutil.which("redis-cli") else self.cli
+
     def version(self):
         """Such as '7.0.15'."""
         told = subprocess.run([self.server, "--version"], capture_output=True, text=True, timeout=5, check=True)

@@ -17,8 +17,10 @@ from logging.handlers import RotatingFileHandler
 from termcolor import colored
 
 from emporium import datafolder, redisbinary, running
-from emporium.cluster import START_S, Cluster, Ports, StartFailed
+from emporium.cluster import START_S, Cluster
 from emporium.environment import PYTHON, ROOT, SetupFailed
+from emporium.ports import COURSE_BASE, Ports, PortTaken
+from emporium.service import StartFailed
 
 COLOURS = {"lb": "green", "q": "yellow", "db": "cyan", "r": "magenta"}
 DOWN_S = 30
@@ -45,7 +47,7 @@ def up(ndb, digest_length, data, is_fresh, port_base):
                 if told.count == 1:
                     print("tea: stopping; Ctrl-C once more ends everything at once", file=sys.stderr, flush=True)
                 cluster.stop()
-    except (StartFailed, SetupFailed, datafolder.DataRefused) as error:
+    except (PortTaken, StartFailed, SetupFailed, datafolder.DataRefused) as error:
         print(f"tea: {error}", file=sys.stderr, flush=True)
         return 0 if told.count else 1
     return 0
@@ -144,15 +146,14 @@ class Logs:
 
 
 def _require_free(layout, ndb):
-    """Raises StartFailed, which also says when it is a cluster of ours that is in the way."""
+    """Raises PortTaken, which also says when it is a cluster of ours that is in the way."""
     try:
         layout.require_free(ndb)
-    except StartFailed as error:
+    except PortTaken as error:
         if any(note.port_base == layout.base for note in running.find_all()):
-            hint = (
-                f"a cluster runs there already: end it with ./tea down --port-base {layout.base}, or use another base"
-            )
-            raise StartFailed(f"{error}\n{hint}") from error
+            base = "" if layout.base == COURSE_BASE else f" --port-base {layout.base}"
+            hint = f"a cluster runs there already: end it with ./tea down{base}, or use another --port-base"
+            raise PortTaken(f"{error}\n{hint}") from error
         raise
 
 
@@ -174,10 +175,11 @@ def _greet(cluster, folder):
 
 def _addresses(services, port_base):
     url = f"http://localhost:{port_base}/rating/persimmon"
+    cli = redisbinary.find_or_install().cli_as_typed
     first_redis = next(service for service in services if service.name == "r0")
     rows = "\n".join(f"  {service.name:<4} {service.url}" for service in services)
     put = """curl -XPUT -H'Content-type: application/json' -d'{"rating": 1, "clock": {"c0":1}}'"""
     return (
         f"\nThe Tea Emporium is open:\n{rows}\n\nTry:\n  {put} {url}\n  curl {url}\n  curl '{url}?consistency=weak'\n"
-        f"and look inside with: redis-cli -p {first_redis.port} keys '*'\n"
+        f"and look inside with: {cli} -p {first_redis.port} keys '*'\n"
     )

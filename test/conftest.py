@@ -12,7 +12,7 @@ pytest.register_assert_rewrite("harness")
 from harness import Stage, course_ports_trouble, new_run_folder
 from options import OPTIONS
 
-from emporium.cluster import Ports
+from emporium.ports import Ports
 
 STORIES = "test_stories.py"
 LAST_WORDS = pytest.StashKey()  # lines to show when all is over

@@ -17,17 +17,10 @@ import redis
 import requests
 
 from emporium import redisbinary
-from emporium.cluster import (
-    START_S,
-    Cluster,
-    Ports,
-    StartFailed,
-    accepts_connections,
-    python_service,
-    shard_settings,
-    stop_these,
-)
+from emporium.cluster import START_S, Cluster, accepts_connections, python_service, shard_settings
 from emporium.environment import ROOT
+from emporium.ports import Ports, PortTaken
+from emporium.service import stop_these
 
 RUNS = ROOT / "var" / "runs"
 KEPT_RUNS = 10
@@ -62,7 +55,7 @@ def course_ports_trouble(ndb):
         return f"Redis servers that an earlier --leavedb left are still running; end them: {end}"
     try:
         Ports().require_free(ndb)
-    except StartFailed as error:
+    except PortTaken as error:
         return f"{error}\nA cluster of ./tea up ends with ./tea down."
     return None
 
@@ -161,7 +154,7 @@ class Stage:
 
     def how_to_look_inside(self):
         """The lines that open each Redis that was left, and the one that ends them all. The next run looks for it."""
-        cli = "redis-cli" if shutil.which("redis-cli") else self._programs.cli
+        cli = self._programs.cli_as_typed
         LEFT.write_text(json.dumps([service.process.pid for service in self.cluster.redis]))
         lines = [f"  {cli} -p {service.port} keys '*'" for service in self.cluster.redis]
         return "\n".join(["Redis is left running. Look inside:", *lines, "End it:", f"  {end_of_left()}"])

@@ -11,8 +11,8 @@ import serverDB
 import serverLB
 import serverQ
 from emporium import settings
-from emporium.cluster import COURSE_BASE, Ports
 from emporium.environment import ROOT
+from emporium.ports import COURSE_BASE, Ports
 
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
 README = (ROOT / "README.md").read_text()

@@ -13,8 +13,10 @@ import requests
 from harness import CALL_S, JSON, UNRATED, Stage, deadline_in, eventually, ring_of
 
 from emporium import ports, redisbinary
-from emporium.cluster import Ports, Service, python_service, redis_service, shard_settings, stop_these
+from emporium.cluster import python_service, redis_service, shard_settings
 from emporium.environment import ROOT
+from emporium.ports import Ports
+from emporium.service import Service, stop_these
 
 NO_SERVER = 1  # a port on which nothing listens, ever
 PROGRAMS = ["serverLB.py", "serverDB.py", "serverQ.py"]

@@ -13,8 +13,8 @@ import psutil
 import pytest
 from harness import deadline_in, eventually, is_alive
 
-from emporium.cluster import Ports
 from emporium.environment import ROOT
+from emporium.ports import Ports
 from emporium.up import Logs
 
 COMMANDS = ["up", "down", "test", "put", "get", "delete", "list", "status", "doctor"]
