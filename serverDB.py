@@ -34,6 +34,10 @@ TURN_S = 0.8  # how long a request waits for its turn; the load balancer gives u
 GOSSIP_S = 0.1  # for how long one step goes on taking gossip
 
 
+class Busy(Exception):
+    """The turn did not come in time; surely nothing was done."""
+
+
 class Shard:
     """The course's algorithm, one step at a time. Everything that it must not forget is in its Redis."""
 
@@ -56,21 +60,14 @@ class Shard:
         with self._my_turn():
             found = self.store.load({operation.tea for operation in operations})
             now = found.values
-            written = self._write([each for each in operations if isinstance(each, Write)], found, now)
+            writes = [each for each in operations if isinstance(each, Write)]
+            written, changes = merge_writes(self.place, now, found.digest_count, writes)
+            self._carry_out(changes, found, now)
             self._check_gossip(found.cursor, now)
             deleted = [self._delete(each.tea, now) for each in operations if isinstance(each, Delete)]
             read = [now[each.tea] for each in operations if isinstance(each, Read)]
         outcomes = {Write: iter(written), Delete: iter(deleted), Read: iter(read)}
         return [next(outcomes[type(operation)]) for operation in operations]
-
-    def _write(self, writes, found, now):
-        written, changes = merge_writes(self.place, now, found.digest_count, writes)
-        if writes:
-            self.store.change(changes)
-            now.update(changes.values)
-        if found.due_count or changes.now_due:
-            self._send_due()
-        return written
 
     def _check_gossip(self, cursor, now):
         """The course's "while there is data on the gossip channel from the neighbour", for at most 100 ms.
@@ -82,18 +79,22 @@ class Shard:
             texts, cursor = taken
             records = _readable(texts)
             try:
-                stored = self.store.load({record.key for record in records})
-                changes = merge_gossip(self.place, stored.values, stored.digest_count, records)
-                self.store.change(changes, cursor)
+                found = self.store.load({record.key for record in records})
+                now.update(found.values)
+                changes = merge_gossip(self.place, found.values, found.digest_count, records)
+                self._carry_out(changes, found, now, cursor)
             except (StoreDown, StoreUnsure) as error:
                 log.warning("gossip waits: %s", error)
                 return
-            now.update(stored.values)
-            now.update(changes.values)
-            if stored.due_count or changes.now_due:
-                self._send_due()
             if time.monotonic() > ends:
                 return
+
+    def _carry_out(self, changes, found, now, cursor=None):
+        """Store the changes, in one piece with the cursor, show them in `now`, and send the digest if it is full."""
+        self.store.change(changes, cursor)
+        now.update(changes.values)
+        if found.due_count or changes.now_due:
+            self._send_due()
 
     def _take(self, cursor):
         """(JSON texts of records, the cursor behind them) from my predecessor's channel; None when nothing waits."""
@@ -131,14 +132,14 @@ class Shard:
 
     def catch_up(self):
         """Send what stayed due while the queue was away."""
-        with suppress(web.Problem), self._my_turn():  # when the shard is busy, the steps that keep it so will send
+        with suppress(Busy), self._my_turn():  # the steps that keep the shard busy will send
             self._send_due()
 
     @contextmanager
     def _my_turn(self):
         # One step at a time: no read-merge-write on a tea may slip into another one.
         if not self._turn.acquire(timeout=TURN_S):
-            raise web.unavailable(f"{self.place.name} is busy: other requests took {TURN_S} s and more")
+            raise Busy(f"{self.place.name} is busy: other requests took {TURN_S} s and more")
         try:
             yield
         finally:
@@ -184,7 +185,7 @@ def create_app(settings):
     @app.get("/ratings")
     def list_ratings():
         page = request.args.get("page", 0, type=int)
-        with store_trouble():
+        with trouble_as_problem():
             found, next_page = store.list(page, most=500)
         teas = [
             {"tea": tea, "rating": value.rating, "siblings": len(value.siblings)}
@@ -198,7 +199,7 @@ def create_app(settings):
 
 def outcome_of(shard, operation):
     """What one operation came to, alone in its step. Raises a Problem for whatever went wrong."""
-    with store_trouble():
+    with trouble_as_problem():
         [outcome] = shard.step([operation])
         if isinstance(outcome, Exception):
             raise outcome
@@ -208,11 +209,11 @@ def outcome_of(shard, operation):
 
 
 @contextmanager
-def store_trouble():
-    """Inside, StoreDown becomes a 503 and StoreUnsure a 504."""
+def trouble_as_problem():
+    """Inside, Busy and StoreDown become a 503 and StoreUnsure a 504."""
     try:
         yield
-    except StoreDown as error:
+    except (Busy, StoreDown) as error:
         raise web.unavailable(str(error)) from error
     except StoreUnsure as error:
         raise web.unsure(str(error)) from error

@@ -91,7 +91,8 @@ class Store:
             pipe.lmove(DIGEST, DUE, "LEFT", "RIGHT")
         if cursor is not None:
             pipe.set(CURSOR, wire.encode(cursor))
-        self._change(pipe)
+        if len(pipe):
+            self._change(pipe)
 
     def due(self, most):
         """The oldest records that are due, JSON texts, at most `most`. Raises StoreDown."""
