@@ -31,7 +31,12 @@ class Refused(Exception):
 
 def main(arguments=None):
     """Run one command. Returns the exit code."""
-    asked = parser().parse_args(arguments)
+    top = parser()
+    asked, others = top.parse_known_args(arguments)
+    if asked.run is run_test:
+        asked.pytest = others
+    elif others:
+        top.error(f"unrecognized arguments: {' '.join(others)}")
     if asked.run is doctor.run:
         return doctor.run()
     from emporium import running
@@ -79,8 +84,7 @@ def parser():
     made = command("down", run_down, "end a running cluster", "./tea down")
     _add_port_base(made)
 
-    made = command("test", run_test, "check the style and run every test", "./tea test -k gossip")
-    made.add_argument("pytest", nargs=argparse.REMAINDER, help="arguments for pytest")
+    command("test", run_test, "check the style and run every test; what follows goes to pytest", "./tea test -k gossip")
 
     made = command("put", run_put, "rate a tea", "./tea put persimmon 3 --clock c0=5,c1=2")
     made.add_argument("tea")

@@ -35,6 +35,8 @@ def enter():
         make()
     except SetupFailed as error:
         sys.exit(f"tea: {error}")
+    except KeyboardInterrupt:
+        sys.exit("tea: interrupted; the next start goes on from here")
     os.execv(PYTHON, [str(PYTHON), *sys.orig_argv[1:]])
 
 

@@ -86,7 +86,11 @@ def create_app_for(service, checks, status):
     @app.errorhandler(HTTPException)
     def of_flask(error):
         headers = {name: value for name, value in error.get_headers() if name == "Allow"}
-        return answer_problem(Problem(error.code, error.description, headers))
+        detail = {
+            404: f"there is nothing at this path; {service} knows those of docs/protocol.md",
+            405: f"{request.method} is not for this path; see Allow",
+        }
+        return answer_problem(Problem(error.code, detail.get(error.code, error.description), headers))
 
     @app.errorhandler(Exception)
     def unforeseen(error):

@@ -276,6 +276,7 @@ def test_get_reads_weakly_or_from_a_shard(open_tea):
         (["get", "oolong", "--shard", "7"], "the shards are 0 to 1"),
         (["get", "oolong", "--weak", "--shard", "1"], "not allowed with"),
         (["put", "a/b", "3", "--clock", "c0=1"], "404"),
+        (["list", "--all"], "unrecognized arguments: --all"),
         (["brew"], "invalid choice"),
     ],
 )
@@ -308,6 +309,13 @@ def test_without_a_cluster_every_command_says_how_to_get_one():
 
         assert done.returncode == 4
         assert "no cluster is running" in done.stderr
+
+
+def test_what_follows_test_goes_to_pytest():
+    done = tea("test", "--collect-only", "-q", "-k", "test_simple")
+
+    assert done.returncode == 0
+    assert "test/test_stories.py::test_simple\n" in done.stdout
 
 
 # ---- looking at it
