@@ -114,6 +114,8 @@ def _pack(name, value):
 def _unpack(name, value):
     if isinstance(value, dict) and set(value) == {wire.CLOCK_LIST_TAG}:
         value = value[wire.CLOCK_LIST_TAG]
-    elif name != "clocks" or not isinstance(value, list):
+    elif name != "clocks":
+        return value
+    if not isinstance(value, list) or not all(isinstance(entries, dict) for entries in value):
         return value
     return [VectorClock.fromDict(entries) for entries in value]

@@ -31,6 +31,7 @@ from queueservice import Queue
 log = logging.getLogger(__name__)
 
 TURN_S = 0.8  # how long a request waits for its turn; the load balancer gives up after 1 s
+PORTION_SIBLINGS = 256
 GOSSIP_S = 0.1  # for how long one step goes on taking gossip
 
 
@@ -76,18 +77,17 @@ class Shard:
         """
         ends = time.monotonic() + GOSSIP_S
         while self._can_gossip() and (taken := self._take(cursor)):
-            texts, cursor = taken
-            records = _readable(texts)
-            try:
-                found = self.store.load({record.key for record in records})
-                now.update(found.values)
-                changes = merge_gossip(self.place, found.values, found.digest_count, records)
-                self._carry_out(changes, found, now, cursor)
-            except (StoreDown, StoreUnsure) as error:
-                log.warning("gossip waits: %s", error)
-                return
-            if time.monotonic() > ends:
-                return
+            for records, cursor in portions(*taken):
+                try:
+                    found = self.store.load({record.key for record in records})
+                    now.update(found.values)
+                    changes = merge_gossip(self.place, found.values, found.digest_count, records)
+                    self._carry_out(changes, found, now, cursor)
+                except (StoreDown, StoreUnsure) as error:
+                    log.warning("gossip waits: %s", error)
+                    return
+                if time.monotonic() > ends:
+                    return
 
     def _carry_out(self, changes, found, now, cursor=None):
         """Store the changes, in one piece with the cursor, show them in `now`, and send the digest if it is full."""
@@ -106,15 +106,25 @@ class Shard:
         return (texts, cursor) if texts else None
 
     def _send_due(self):
-        """Tell my successor what is due. When the queue fails it stays due, and no operation fails for it."""
+        """Tell my successor what is due, for at most 100 ms. True when all has been told.
+
+        When the queue fails it stays due, and no operation fails for it.
+        """
+        ends = time.monotonic() + GOSSIP_S
         try:
-            while self._can_gossip() and (records := self.store.due(wire.MOST_RECORDS)):
+            while self._can_gossip():
+                records = self.store.due(wire.MOST_RECORDS)
+                if not records:
+                    return True
                 self.queue.put_all(self.place.name, records)
                 self.store.sent(len(records))
+                if time.monotonic() > ends:
+                    return False
         except PeerError as error:
             self.queue_watch.failed(error)
         except (StoreDown, StoreUnsure) as error:
             log.warning("gossip stays due: %s", error)
+        return True
 
     def _delete(self, tea, now):
         """Whether something was stored, or the exception. As in the course, gossip may bring the value back."""
@@ -132,8 +142,11 @@ class Shard:
 
     def catch_up(self):
         """Send what stayed due while the queue was away."""
-        with suppress(Busy), self._my_turn():  # the steps that keep the shard busy will send
-            self._send_due()
+        is_told = False
+        while not is_told:
+            is_told = True
+            with suppress(Busy), self._my_turn():  # the steps that keep the shard busy will send
+                is_told = self._send_due()
 
     @contextmanager
     def _my_turn(self):
@@ -146,15 +159,22 @@ class Shard:
             self._turn.release()
 
 
-def _readable(texts):
-    """The Records among these JSON texts. What makes no sense is named in the log and passed over."""
-    records = []
-    for text in texts:
+def portions(texts, cursor):
+    """(Records, the cursor behind them) portion by portion, so that a step can stop in between.
+
+    A merge costs the square of the siblings, so a portion ends with the record that brings it to 256 of them. What
+    makes no sense is named in the log and passed over. A plain queue gives no cursor, and one record.
+    """
+    records, siblings = [], 0
+    for behind, text in zip(reversed(range(len(texts))), texts, strict=True):
         try:
             records.append(wire.decode_record(text))
+            siblings += len(records[-1].value.siblings)
         except ValueError as error:
             log.error("a gossip record makes no sense and is dropped: %s: %r", error, text[:500])
-    return records
+        if behind == 0 or siblings >= PORTION_SIBLINGS:
+            yield records, cursor and cursor.back_by(behind)
+            records, siblings = [], 0
 
 
 # ---- over HTTP
@@ -184,9 +204,11 @@ def create_app(settings):
 
     @app.get("/ratings")
     def list_ratings():
-        page = request.args.get("page", 0, type=int)
+        page = request.args.get("page", "0")
+        if not page.isascii() or not page.isdecimal() or len(page) > 20 or int(page) >= 2**64:
+            raise web.Problem(400, "page must be 0, or the `next` of the page before")
         with trouble_as_problem():
-            found, next_page = store.list(page, most=500)
+            found, next_page = store.list(int(page), most=500)
         teas = [
             {"tea": tea, "rating": value.rating, "siblings": len(value.siblings)}
             for tea, value in found

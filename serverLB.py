@@ -115,7 +115,11 @@ def trouble_with(shard):
         return str(error)
     if answer.status != 503:
         return None
-    return answer.body.decode(errors="replace")
+    try:
+        troubles = answer.read(wire.decode_readiness)
+    except BadAnswer as error:
+        return str(error)
+    return "; ".join(f"{what}: {trouble}" for what, trouble in troubles.items() if trouble != "ok")
 
 
 def collect(shards):

@@ -61,7 +61,10 @@ class Answer(NamedTuple):
 
 
 class Peer:
-    """One other service. Safe to share between threads; a call blocks for at most its deadline."""
+    """One other service. Safe to share between threads.
+
+    A call waits for at most its deadline each time that it waits: for the connection, and for more of the answer.
+    """
 
     def __init__(self, name, host, port, deadline_s, connections=1):
         self.name = name

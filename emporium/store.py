@@ -35,7 +35,7 @@ class StoreUnsure(Exception):
 
 
 class Found(NamedTuple):
-    """What `load` brings, all of one moment."""
+    """What `load` brings. It is of one moment as long as one caller at a time changes things."""
 
     values: dict  # {tea: Value or Damaged}, UNRATED for one that was never rated
     digest_count: int
@@ -132,11 +132,14 @@ class Store:
         pool = self._redis.connection_pool
         pool.release(self._ask(pool.get_connection))
         try:
-            pipe.execute()
-        except BusyLoadingError as error:
+            results = pipe.execute(raise_on_error=False)
+        except (BusyLoadingError, ResponseError) as error:  # refused as a whole: out of memory or disk, read only
             raise StoreDown(f"Redis at {self.address}: {error}") from error
-        except (ConnectionError, TimeoutError, ResponseError) as error:
+        except (ConnectionError, TimeoutError) as error:
             raise StoreUnsure(f"Redis at {self.address}: {error}") from error
+        for result in results:  # a key that someone gave another type fails alone, and the rest is done
+            if isinstance(result, Exception):
+                raise StoreUnsure(f"Redis at {self.address}: {result}") from result
 
 
 def _fields(value):

@@ -78,6 +78,7 @@ def create_app_for(service, checks, status):
     status   () -> a dict for people and tools
     """
     app = Flask(service, static_folder=None)
+    app.url_map.merge_slashes = False  # else /rating//x is answered with a redirect, in HTML
 
     @app.errorhandler(Problem)
     def ours(problem):
@@ -128,7 +129,8 @@ def json_body(limit_bytes=BODY_LIMIT_BYTES):
     if announced is not None and announced > limit_bytes:
         raise Problem(413, f"a body may have {limit_bytes} bytes, this one has {announced}")
     body = b""
-    # The server gives a body in pieces, and one whose sender went away as if it were whole.
+    # The server gives a body in pieces, and one whose sender went away as if it were whole. Where its length was
+    # not announced nobody can tell: then it must at least be JSON.
     while len(body) <= limit_bytes and (piece := request.stream.read(limit_bytes + 1 - len(body))):
         body += piece
     if len(body) > limit_bytes:

@@ -55,6 +55,13 @@ class TaggedClocks(msgspec.Struct, forbid_unknown_fields=True):
     clocks: Clocks = msgspec.field(name=CLOCK_LIST_TAG)
 
 
+class Readiness(msgspec.Struct):
+    """The answer to GET /readyz."""
+
+    ready: bool
+    checks: dict[str, str]
+
+
 class GossipBody(msgspec.Struct):
     """A gossip record as it comes: from our shards, from the course's, or from a person with curl.
 
@@ -95,6 +102,11 @@ def encode(value):
 def decode_object(text):
     """Any JSON object, as a dict."""
     return decode(text, dict)
+
+
+def decode_readiness(text):
+    """{what: "ok" or the trouble in words}, of an answer to GET /readyz."""
+    return decode(text, Readiness).checks
 
 
 # ---- ratings
@@ -158,6 +170,10 @@ class Cursor(msgspec.Struct, frozen=True):
 
     life: str
     offset: Annotated[int, Meta(ge=0)]
+
+    def back_by(self, records):
+        """The cursor that stands so many records before this one."""
+        return msgspec.structs.replace(self, offset=self.offset - records)
 
 
 class Take(msgspec.Struct):

@@ -9,10 +9,11 @@ import pytest
 
 pytest.register_assert_rewrite("harness")
 
-from harness import Stage, course_ports_trouble, new_run_folder
+from harness import CALL_S, Stage, course_ports_trouble, new_run_folder
 from options import OPTIONS
 
 from emporium.ports import Ports
+from queueservice import Queue
 
 STORIES = "test_stories.py"
 LAST_WORDS = pytest.StashKey()  # lines to show when all is over
@@ -144,3 +145,38 @@ def course(request, stage):
 def chance(request):
     """Random numbers that --key repeats."""
     return random.Random(f"{request.config.getoption('--key')} {request.node.name}")
+
+
+# ---- the Redis servers and the queue of a ring of two, for the store and for single steps of a shard
+
+
+@pytest.fixture(scope="module")
+def ring(request, run_folder):
+    """Two Redis servers and a queue; no shard yet."""
+    folder = run_folder / request.module.__name__
+    folder.mkdir()
+    with Stage(folder, 2) as stage:
+        yield stage
+
+
+@pytest.fixture
+def ground(ring):
+    """The same, with nothing stored and nothing waiting."""
+    for index in range(2):
+        with ring.redis(index) as by_hand:
+            by_hand.flushall()
+    Queue(ring.layout.q, deadline_s=CALL_S).clear()
+    return ring
+
+
+@pytest.fixture
+def redis_service(ground):
+    """The process of the store's Redis."""
+    return ground.cluster.redis[0]
+
+
+@pytest.fixture
+def by_hand(ground):
+    """What someone with redis-cli sees and does."""
+    with ground.redis(0) as client:
+        yield client

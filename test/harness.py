@@ -7,6 +7,7 @@ shards and load balancer are started anew with the story's settings.
 import json
 import os
 import shutil
+import signal
 import time
 from contextlib import contextmanager
 from datetime import datetime
@@ -34,7 +35,8 @@ TEAS = (ROOT / "test" / "entities.txt").read_text().split()
 def new_run_folder():
     """A directory for the logs and Redis files of one run. Only the newest ten are kept."""
     RUNS.mkdir(parents=True, exist_ok=True)
-    old = sorted(folder for folder in RUNS.iterdir() if folder.is_dir())
+    ended = (folder for folder in RUNS.glob("*-*") if not is_alive(int(folder.name.rpartition("-")[2])))
+    old = sorted(ended)
     for folder in old[: -KEPT_RUNS + 1]:
         shutil.rmtree(folder, ignore_errors=True)
     folder = RUNS / f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"
@@ -81,6 +83,33 @@ def eventually(condition, what, within_s=10):
             return state
         assert time.monotonic() < deadline, f"after {within_s} s still not: {what}; last seen: {state!r}"
         time.sleep(0.01)  # between two looks at the condition, with a deadline
+
+
+@contextmanager
+def stopped(service):
+    """Inside, the process is there and does nothing: it accepts connections and never answers."""
+    service.signal(signal.SIGSTOP)
+    try:
+        process = psutil.Process(service.process.pid)
+        eventually(lambda: process.status() == psutil.STATUS_STOPPED, f"{service.name} is stopped")
+        yield
+    finally:
+        service.signal(signal.SIGCONT)
+
+
+@contextmanager
+def gone(service):
+    """Inside, the process is killed; afterwards it serves again."""
+    service.kill()
+    try:
+        yield
+    finally:
+        start(service)
+
+
+def start(service):
+    service.start()
+    service.wait_until_it_answers(deadline_in(START_S))
 
 
 class Stage:
