@@ -92,6 +92,7 @@ class Shard:
     def _carry_out(self, changes, found, now, cursor=None):
         """Store the changes, in one piece with the cursor, show them in `now`, and send the digest if it is full."""
         self.store.change(changes, cursor)
+        now.update(dict.fromkeys(changes.removed, UNRATED))
         now.update(changes.values)
         if found.due_count or changes.now_due:
             self._send_due()

@@ -103,8 +103,8 @@ def merge_gossip(place, values, digest_count, records):
     """The Changes that these Records, in their order, make to the `values` stored of their teas.
 
     A record stops at the shard that took the write: it has been all round the ring, so all have it. This is also
-    why the ring comes to rest: each record passes at most ndb - 1 times. Gossip replaces a damaged value, since
-    what other shards hold is the best there is.
+    why the ring comes to rest: a record of one of its shards passes at most ndb - 1 times. Gossip replaces a damaged
+    value, since what other shards hold is the best there is.
     """
     changes = Changes()
     for primary, tea, told in records:
@@ -112,6 +112,8 @@ def merge_gossip(place, values, digest_count, records):
             continue
         before = changes.values.get(tea, values[tea])
         if isinstance(before, Damaged):
+            if not told.siblings:
+                continue
             changes.removed.append(tea)
             before = UNRATED
         after = merge(before, told.siblings)

@@ -11,6 +11,7 @@ and idempotent: replicas that have seen the same pairs, in any order and however
 Pure: no Redis, no HTTP, no time.
 """
 
+from functools import reduce
 from math import fsum
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from vectorclock import VectorClock
 
 
 class Sibling(NamedTuple):
-    """One rating of a tea, and the clock at which it was given."""
+    """One rating of a tea, in the form of `as_stored`, and the clock at which it was given."""
 
     rating: int | float
     clock: VectorClock
@@ -51,8 +52,9 @@ def merge(value, incoming):
         merged = _add(merged, sibling)
     if merged is value.siblings:
         return value
-    merged = tuple(sorted(merged, key=_canonical))
-    return Value(mean(merged), merged)
+    # What was stored may have been edited by hand, and must come out as an antichain all the same.
+    antichain = tuple(sorted(reduce(_add, merged, ()), key=_canonical))
+    return Value(mean(antichain), antichain)
 
 
 def _add(siblings, new):

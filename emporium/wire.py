@@ -9,6 +9,7 @@ Everything that comes from outside is checked here, once; what leaves this modul
 canonical form. A message names the field at fault and what was expected.
 """
 
+import unicodedata
 from typing import Annotated, NamedTuple
 
 import msgspec
@@ -24,8 +25,9 @@ Number = (
     Annotated[int, Meta(ge=-RATING_LIMIT, le=RATING_LIMIT)] | Annotated[float, Meta(ge=-RATING_LIMIT, le=RATING_LIMIT)]
 )
 Count = Annotated[int, Meta(ge=0, le=COUNT_LIMIT)]
+Text = Annotated[str, Meta(min_length=1)]
 Choices = list[Number]
-Clocks = list[dict[str, Count]]
+Clocks = list[dict[Text, Count]]
 NodeId = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+\Z")]
 
 MOST_RECORDS = 256  # that one call between shard and queue carries
@@ -68,8 +70,8 @@ class GossipBody(msgspec.Struct):
     Its `rating` may be anything, even missing: a mean is derived from the choices, never taken over.
     """
 
-    primary: str
-    key: str
+    primary: Text
+    key: Text
     choices: Choices
     clocks: Clocks | TaggedClocks
 
@@ -88,7 +90,7 @@ def decode(text, shape=object):
         return msgspec.json.decode(text, type=shape)
     except msgspec.ValidationError as error:
         raise BadShape(_in_words(error)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeError) as error:
         raise BadJSON(f"the body is not valid JSON: {error}") from error
     except RecursionError as error:
         raise BadJSON("the body is nested too deeply") from error
@@ -134,7 +136,8 @@ def clocks_of(value):
 def siblings_of(choices, clocks):
     """Choices and clocks, in the same order, as siblings. Raises BadShape when their numbers differ."""
     if len(choices) != len(clocks):
-        raise BadShape(f"{len(choices)} choices and {len(clocks)} clocks: there must be one clock for each choice")
+        counts = f"{len(choices)} and {len(clocks)}"
+        raise BadShape(f"choices, clocks: {counts}, and there must be one clock for each choice")
     return [
         Sibling(as_stored(rating), VectorClock.fromDict(clock)) for rating, clock in zip(choices, clocks, strict=True)
     ]
@@ -159,7 +162,8 @@ def decode_record(text):
     """A gossip record, its value in canonical form. Raises BadJSON or BadShape."""
     body = decode(text, GossipBody)
     clocks = body.clocks.clocks if isinstance(body.clocks, TaggedClocks) else body.clocks
-    return Record(body.primary, body.key, merge(UNRATED, siblings_of(body.choices, clocks)))
+    value = merge(UNRATED, siblings_of(body.choices, clocks))
+    return Record(body.primary, unicodedata.normalize("NFC", body.key), value)
 
 
 # ---- between shard and queue: many records a call
