@@ -222,6 +222,7 @@ class Course:
         self.stage = stage
         self.ndb = stage.ndb
         self.digest_length = digest_length
+        self.volume = 1000  # operations of highVolume
         self._session = requests.Session()
 
     # ---- through the load balancer

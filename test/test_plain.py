@@ -19,7 +19,9 @@ def mixed_stage(request, run_folder):
 
 @pytest.fixture
 def course(request, mixed_stage):
-    return mixed_stage.begin(**getattr(request.getfixturevalue("story"), "settings", {}))
+    made = mixed_stage.begin(**getattr(request.getfixturevalue("story"), "settings", {}))
+    made.volume = 300  # a plain server opens a connection for each call
+    return made
 
 
 @pytest.mark.parametrize("story", COURSE_STORIES, ids=lambda story: story.__name__)

@@ -110,7 +110,7 @@ def test_highVolume(course, chance):
     teas = chance.sample(TEAS, 20)
     model = {}
 
-    for _ in range(1000):
+    for _ in range(course.volume):
         tea = chance.choice(teas)
         rating, count = model.get(tea, (0, 0))
         if chance.random() < 0.5:
