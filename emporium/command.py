@@ -79,6 +79,7 @@ def parser():
     made.add_argument("--data", default=str(ROOT / "var"), metavar="DIR", help="where to keep everything (var/)")
     made.add_argument("--fresh", action="store_true", help="throw away what is stored in DIR first")
     _add_port_base(made, default=2500)
+    made.add_argument("--quiet", action="store_true", help="keep the services' output off the terminal")
     made.add_argument("--detach", action="store_true", help="run behind the terminal; ./tea down ends it")
 
     made = command("down", run_down, "end a running cluster", "./tea down")
@@ -123,7 +124,7 @@ def run_up(asked):
     from emporium import up
 
     if not asked.detach:
-        return up.up(asked.ndb, asked.digest_length, asked.data, asked.fresh, asked.port_base)
+        return up.up(asked.ndb, asked.digest_length, asked.data, asked.fresh, asked.port_base, asked.quiet)
     again = ["--ndb", str(asked.ndb), "--digest-length", str(asked.digest_length)]
     again += ["--data", os.path.abspath(asked.data), "--port-base", str(asked.port_base)]
     return up.up_detached(again + ["--fresh"] * asked.fresh, asked.port_base)

@@ -44,16 +44,14 @@ class Service:
         bound = [_setpriv(), "--pdeathsig", "KILL", "--"] if self._dies_with_us else []
         environ = {name: value for name, value in os.environ.items() if name != "PORT"}
         options = {"cwd": ROOT, "env": environ, "stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
+        options["start_new_session"] = True  # so that Ctrl-C at the terminal reaches the launcher only
         if callable(self._log):
-            # In a session of its own, so that Ctrl-C at the terminal reaches the launcher only.
-            self.process = subprocess.Popen(
-                bound + self.command, stdout=subprocess.PIPE, start_new_session=True, **options
-            )
+            self.process = subprocess.Popen(bound + self.command, stdout=subprocess.PIPE, **options)
             self._pump = threading.Thread(target=self._pump_lines, name=f"log-{self.name}", daemon=True)
             self._pump.start()
         else:
             with open(self._log, "ab") as log:
-                self.process = subprocess.Popen(bound + self.command, stdout=log, start_new_session=True, **options)
+                self.process = subprocess.Popen(bound + self.command, stdout=log, **options)
 
     def wait_until_it_answers(self, deadline, is_cancelled=lambda: False):
         """Returns when it serves. Raises StartFailed when it ends before, or does not by the deadline."""

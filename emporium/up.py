@@ -27,14 +27,14 @@ DOWN_S = 30
 WATCH_S = 0.5
 
 
-def up(ndb, digest_length, data, is_fresh, port_base):
+def up(ndb, digest_length, data, is_fresh, port_base, is_quiet):
     """Run a cluster until we are told to stop. Returns the exit code: 0 stopped as asked, 1 it did not come up."""
     told = Told()
     layout = Ports(port_base)
     try:
         programs = redisbinary.find_or_install()
         _require_free(layout, ndb)
-        with datafolder.opened(data, ndb, is_fresh) as folder, Logs(folder / "log") as logs:
+        with datafolder.opened(data, ndb, is_fresh) as folder, Logs(folder / "log", is_quiet) as logs:
             cluster = Cluster(layout, ndb, digest_length, folder, logs.of, programs)
             cluster.is_cancelled = lambda: told.count > 0
             told.on_second = cluster.kill
@@ -45,10 +45,10 @@ def up(ndb, digest_length, data, is_fresh, port_base):
                     _watch(cluster, told)
             finally:
                 if told.count == 1:
-                    print("tea: stopping; Ctrl-C once more ends everything at once", file=sys.stderr, flush=True)
+                    _say("tea: stopping; Ctrl-C once more ends everything at once", sys.stderr)
                 cluster.stop()
     except (PortTaken, StartFailed, SetupFailed, datafolder.DataRefused) as error:
-        print(f"tea: {error}", file=sys.stderr, flush=True)
+        _say(f"tea: {error}", sys.stderr)
         return 0 if told.count else 1
     return 0
 
@@ -57,7 +57,7 @@ def up_detached(arguments, port_base):
     """Start `./tea up` behind this terminal and wait until its cluster answers. Returns the exit code."""
     with tempfile.TemporaryFile() as said:
         launcher = subprocess.Popen(
-            [str(PYTHON), str(ROOT / "tea"), "up", *arguments],
+            [str(PYTHON), str(ROOT / "tea"), "up", "--quiet", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=said,
@@ -114,10 +114,10 @@ class Told:
 class Logs:
     """The log of each service: a rotated file, and this terminal with the service's name in front."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, is_quiet=False):
         self._folder = folder
+        self._is_quiet = is_quiet
         self._files = []
-        self._terminal_is_open = True
 
     def __enter__(self):
         return self
@@ -136,11 +136,8 @@ class Logs:
 
         def take(line):
             log.info("%s", line)
-            if self._terminal_is_open:
-                try:
-                    print(f"{prefix} {line}\n", end="", flush=True)  # one write, so that lines never mix
-                except OSError:  # nobody reads us any more; the file goes on
-                    self._terminal_is_open = False
+            if not self._is_quiet:
+                _say(f"{prefix} {line}")
 
         return take
 
@@ -164,13 +161,22 @@ def _watch(cluster, told):
         for service in cluster.services:
             if not service.is_running and service.name not in mourned:
                 mourned.add(service.name)
-                line = f"{service.name} ended {service.ending()}; its log ends:\n{service.end_of_log(5)}"
-                print(f"tea: {line}", file=sys.stderr, flush=True)
+                end = service.end_of_log(5)
+                _say(f"tea: {service.name} ended {service.ending()}; its log ends:\n{end}", sys.stderr)
 
 
 def _greet(cluster, folder):
-    print(_addresses(cluster.services, cluster.layout.base), flush=True)
-    print(f"Logs are in {running.relative(folder)}/log. Ctrl-C ends everything.", flush=True)
+    _say(_addresses(cluster.services, cluster.layout.base))
+    _say(f"Logs are in {running.relative(folder)}/log. Ctrl-C ends everything.")
+
+
+def _say(text, stream=None):
+    """Print in one write, so that lines never mix. When nobody reads us any more, go on without a word."""
+    stream = stream or sys.stdout
+    try:
+        print(f"{text}\n", end="", file=stream, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _addresses(services, port_base):
