@@ -9,7 +9,7 @@ VectorClocks go in a list. Under the name `clocks` such a list travels as the as
 {"CLOCK_LIST_XXX": [{"c0": 1}, ...]}, so that it comes back as it went. `get` reads both.
 
 Every call has a deadline and raises a PeerError: NotReached (surely not done), NoAnswer (it may have been done)
-or BadAnswer (the queue refused it; the message says why).
+or BadAnswer (the message says why; Refused, which is one, when it lies with what was put).
 
 Source: the assignment's "The queue service (Q)".
 """
@@ -20,9 +20,13 @@ from emporium import wire
 from emporium.peers import BadAnswer, NoAnswer, NotReached, Peer, PeerError
 from vectorclock import VectorClock
 
-__all__ = ["BadAnswer", "NoAnswer", "NotReached", "PeerError", "Queue"]
+__all__ = ["BadAnswer", "NoAnswer", "NotReached", "PeerError", "Queue", "Refused"]
 
 DEADLINE_S = 0.2
+
+
+class Refused(BadAnswer):
+    """The queue will not have this message, however often it is put."""
 
 
 class Queue:
@@ -95,9 +99,10 @@ def _channel(channel, what):
 
 
 def _accepted(answer):
-    if not answer.is_ok:
-        raise BadAnswer(f"the queue answered {answer.status}: {answer.body[:200].decode(errors='replace')}")
-    return answer
+    if answer.is_ok:
+        return answer
+    kind = Refused if 400 <= answer.status < 500 else BadAnswer
+    raise kind(f"the queue answered {answer.status}: {answer.body[:200].decode(errors='replace')}")
 
 
 def _pack(name, value):

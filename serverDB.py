@@ -26,7 +26,7 @@ from emporium.settings import DBSettings, from_command_line
 from emporium.shard import Changes, Delete, Place, Read, Write, merge_gossip, merge_writes
 from emporium.siblings import UNRATED, Damaged
 from emporium.store import Store, StoreDown, StoreUnsure
-from queueservice import Queue
+from queueservice import Queue, Refused
 
 log = logging.getLogger(__name__)
 
@@ -62,11 +62,14 @@ class Shard:
             found = self.store.load({operation.tea for operation in operations})
             now = found.values
             writes = [each for each in operations if isinstance(each, Write)]
+            # Merge each write with what is stored, and remember the merged value: it goes into the digest, and a
+            # digest that has digest-length records becomes due.
             written, changes = merge_writes(self.place, now, found.digest_count, writes)
             self._carry_out(changes, found, now)
             self._check_gossip(found.cursor, now)
             deleted = [self._delete(each.tea, now) for each in operations if isinstance(each, Delete)]
             read = [now[each.tea] for each in operations if isinstance(each, Read)]
+        # Of each kind, the outcomes stand in the order of its operations.
         outcomes = {Write: iter(written), Delete: iter(deleted), Read: iter(read)}
         return [next(outcomes[type(operation)]) for operation in operations]
 
@@ -112,12 +115,20 @@ class Shard:
         When the queue fails it stays due, and no operation fails for it.
         """
         ends = time.monotonic() + GOSSIP_S
+        most = wire.MOST_RECORDS
         try:
             while self._can_gossip():
-                records = self.store.due(wire.MOST_RECORDS)
+                records = self.store.due(most)
                 if not records:
                     return True
-                self.queue.put_all(self.place.name, records)
+                records = records[: wire.one_call(records)]
+                try:
+                    self.queue.put_all(self.place.name, records)
+                except Refused as error:
+                    most = 1  # to find the one that is refused, and let the others pass
+                    if len(records) > 1:
+                        continue
+                    log.error("the queue refuses a record, which is dropped: %s: %r", error, records[0][:500])
                 self.store.sent(len(records))
                 if time.monotonic() > ends:
                     return False
@@ -243,7 +254,7 @@ def trouble_as_problem():
 
 
 def checks(shard):
-    return {"redis": _trouble_with(shard.store.ping), "queue": _trouble_with(lambda: _ask_queue(shard))}
+    return {"redis": _trouble_with(lambda: shard.store.load([])), "queue": _trouble_with(lambda: _ask_queue(shard))}
 
 
 def _ask_queue(shard):

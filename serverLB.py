@@ -123,32 +123,36 @@ def trouble_with(shard):
 
 
 def collect(shards):
-    """All teas that any shard holds, as their primaries see them: {"teas": [...], "complete": bool}, sorted.
+    """All teas that any shard holds, as their primaries see them, sorted, and at most about 10,000:
 
-    A tea that only replicas hold yet is there too, as the last of them sees it. At most 10,000 teas.
+    {"teas": [...], "complete": bool, "unreachable": [names of shards]}. A tea that its primary does not hold yet, or
+    whose primary cannot be reached, is there as some replica sees it.
     """
     teas = {}
-    complete = True
+    unreachable = []
     for index, shard in enumerate(shards):
-        page = 0
-        while page is not None and complete:
-            listed = pages_of(shard, page)
-            for row in listed["teas"]:
+        try:
+            for row in rows_of(shard):
                 if row["tea"] not in teas or primary_of(row["tea"], len(shards)) == index:
                     teas[row["tea"]] = {**row, "shard": shard.name}
-            page = listed["next"]
-            complete = len(teas) < LIST_LIMIT
-    return {"teas": sorted(teas.values(), key=lambda row: row["tea"]), "complete": complete}
+                if len(teas) >= LIST_LIMIT:
+                    break
+        except PeerError:
+            unreachable.append(shard.name)
+    rows = sorted(teas.values(), key=lambda row: row["tea"])
+    return {"teas": rows, "complete": len(teas) < LIST_LIMIT and not unreachable, "unreachable": unreachable}
 
 
-def pages_of(shard, page):
-    try:
+def rows_of(shard):
+    """All rows of the shard's GET /ratings, page by page. Raises PeerError."""
+    page = 0
+    while page is not None:
         answer = shard.call("GET", f"/ratings?page={page}")
         if not answer.is_ok:
             raise BadAnswer(f"{shard.name} cannot list its teas: it answered {answer.status}")
-        return answer.read(wire.decode_object)
-    except PeerError as error:
-        raise web.unavailable(str(error)) from error
+        listed = answer.read(wire.decode_object)
+        yield from listed["teas"]
+        page = listed["next"]
 
 
 def main():

@@ -49,7 +49,7 @@ class Channel:
         if cursor is not None and cursor.life == self.life:
             while self.waiting and self.lowest <= cursor.offset:
                 self.pop()
-        records = list(islice(self.waiting, most))
+        records = list(islice(self.waiting, min(most, wire.one_call(self.waiting))))
         return records, wire.Cursor(self.life, self.lowest + len(records) - 1) if records else cursor
 
 

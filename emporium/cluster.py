@@ -12,7 +12,6 @@ from pathlib import Path
 
 from emporium.environment import ROOT
 from emporium.peers import Peer, PeerError
-from emporium.ports import Ports  # noqa: F401
 from emporium.service import Service, stop_these
 
 START_S = 20  # far more than it takes on two busy cores; a service that needs longer hangs

@@ -39,7 +39,7 @@ def main(arguments=None):
         top.error(f"unrecognized arguments: {' '.join(others)}")
     if asked.run is doctor.run:
         return doctor.run()
-    from emporium import running
+    from emporium import running, service
 
     try:
         return asked.run(asked)
@@ -49,7 +49,7 @@ def main(arguments=None):
     except running.NotRunning as error:
         print(f"tea: {error}", file=sys.stderr)
         return UNREACHABLE
-    except SetupFailed as error:
+    except (SetupFailed, service.StartFailed) as error:
         print(f"tea: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
@@ -88,13 +88,13 @@ def parser():
     command("test", run_test, "check the style and run every test; what follows goes to pytest", "./tea test -k gossip")
 
     made = command("put", run_put, "rate a tea", "./tea put persimmon 3 --clock c0=5,c1=2")
-    made.add_argument("tea")
+    made.add_argument("tea", type=_tea)
     made.add_argument("rating", type=_rating, help="a number of size at most 1e6")
     made.add_argument("--clock", required=True, type=_clock, metavar="NODE=COUNT[,...]", help="when: c0=5,c1=2")
     _add_port_base(made)
 
     made = command("get", run_get, "read a tea's rating and its siblings", "./tea get persimmon --weak")
-    made.add_argument("tea")
+    made.add_argument("tea", type=_tea)
     where = made.add_mutually_exclusive_group()
     where.add_argument("--weak", action="store_true", help="from a shard drawn at random, perhaps out of date")
     where.add_argument("--shard", type=_number(0), metavar="I", help="straight from shard I, perhaps out of date")
@@ -103,7 +103,7 @@ def parser():
     made = command(
         "delete", run_delete, "delete a tea at its primary; gossip may bring it back", "./tea delete persimmon"
     )
-    made.add_argument("tea")
+    made.add_argument("tea", type=_tea)
     _add_port_base(made)
 
     made = command("list", run_list, "list the teas, with rating and number of siblings", "./tea list")
@@ -204,6 +204,9 @@ def run_list(asked):
     answer, _headers = _call(asked, "GET", "/ratings")
     for row in answer["teas"]:
         print(f"{row['rating']:>10}  {row['siblings']:>3} sibling{'s' if row['siblings'] != 1 else ' '}  {row['tea']}")
+    if answer["unreachable"]:
+        print(f"tea: without {', '.join(answer['unreachable'])}, which cannot be reached", file=sys.stderr)
+        return UNREACHABLE
     if not answer["complete"]:
         print(f"tea: these are the first {len(answer['teas'])}; there are more", file=sys.stderr)
     return DONE
@@ -259,6 +262,12 @@ def _number(least, most=None):
     return parse
 
 
+def _tea(text):
+    if not text or "/" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} cannot name a tea: a name has at least one character, and no slash")
+    return text
+
+
 def _rating(text):
     number = float(text)
     if not isfinite(number):
@@ -276,5 +285,7 @@ def _clock(text):
         node, equals, count = entry.partition("=")
         if not equals or not node or not count.isdecimal():
             raise argparse.ArgumentTypeError(f"{entry!r} is not NODE=COUNT, such as c0=5")
+        if node in clock:
+            raise argparse.ArgumentTypeError(f"{node} has two counts")
         clock[node] = int(count)
     return clock

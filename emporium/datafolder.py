@@ -4,16 +4,20 @@
     r0/ r1/ ...     the files of each Redis
     log/            one log a service, rotated
 
-A folder belongs to one number of shards, since with another one the teas would have other primaries.
+A folder belongs to one number of shards, since with another one the teas would have other primaries. One that holds
+other things and no cluster.json is not ours, and is left alone.
 """
 
 import fcntl
 import json
+import os
+import re
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
 FORMAT = 1
+NOT_STORED = {"lock", "environment.lock", "running", "runs", "cluster.json.new"}  # what else is in var/
 
 
 class DataRefused(Exception):
@@ -24,11 +28,12 @@ class DataRefused(Exception):
 def opened(folder, ndb, is_fresh):
     """The folder's path, made if need be, and ours alone inside the `with`. Raises DataRefused.
 
-    `is_fresh` throws away what is stored there, logs included, and nothing that is not ours.
+    `is_fresh` throws away what a cluster has stored there, logs included.
     """
     folder = Path(folder).resolve()
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        _require_ours(folder)
         lock = open(folder / "lock", "w")  # noqa: SIM115  closed below; the lock goes with it
     except OSError as error:
         raise DataRefused(f"{folder} cannot be used: {error}") from error
@@ -39,8 +44,7 @@ def opened(folder, ndb, is_fresh):
             raise DataRefused(f"{folder} is in use by a running cluster: end it with ./tea down") from error
         if is_fresh:
             _throw_away(folder)
-        _require_same(folder, ndb)
-        (folder / "cluster.json").write_text(json.dumps({"format": FORMAT, "ndb": ndb}) + "\n")
+        _claim(folder, ndb)
         (folder / "log").mkdir(exist_ok=True)
         yield folder
 
@@ -54,13 +58,24 @@ def describe(folder):
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataRefused(
-            f"{folder}/cluster.json cannot be read ({error}): use another --data DIR, or --fresh to begin anew"
+            f"{folder}/cluster.json cannot be read ({error}): mend it, such as "
+            '{"format": 1, "ndb": 4} where there are r0 to r3, or use another --data DIR'
         ) from error
 
 
-def _require_same(folder, ndb):
+def _require_ours(folder):
+    others = sorted(path.name for path in folder.iterdir() if path.name not in NOT_STORED)
+    if others and "cluster.json" not in others:
+        raise DataRefused(f"{folder} holds other things ({', '.join(others[:3])}): use an empty folder, or a new one")
+
+
+def _claim(folder, ndb):
+    """Note for how many shards the folder is, or see that it is for so many."""
     found = describe(folder)
     if found is None:
+        unfinished = folder / "cluster.json.new"
+        unfinished.write_text(json.dumps({"format": FORMAT, "ndb": ndb}) + "\n")
+        os.replace(unfinished, folder / "cluster.json")  # in one step, so that a crash leaves no half of a note
         return
     ways_out = "use another --data DIR, or --fresh to throw away what is stored there"
     if found["format"] != FORMAT:
@@ -73,7 +88,8 @@ def _require_same(folder, ndb):
 
 
 def _throw_away(folder):
+    """The note goes last: a crash in between leaves a folder that is still known as ours."""
+    for path in folder.iterdir():
+        if path.name == "log" or re.fullmatch(r"r\d+", path.name):
+            shutil.rmtree(path)
     (folder / "cluster.json").unlink(missing_ok=True)
-    for ours in [folder / "log", *folder.glob("r[0-9]*")]:
-        if ours.is_dir():
-            shutil.rmtree(ours)

@@ -9,6 +9,7 @@ that out by asking: such a server answers 404 or 405 and has then done nothing.
 """
 
 import logging
+import socket
 import threading
 import time
 from typing import NamedTuple
@@ -61,10 +62,7 @@ class Answer(NamedTuple):
 
 
 class Peer:
-    """One other service. Safe to share between threads.
-
-    A call waits for at most its deadline each time that it waits: for the connection, and for more of the answer.
-    """
+    """One other service. Safe to share between threads; a call blocks for at most its deadline."""
 
     def __init__(self, name, host, port, deadline_s, connections=1):
         self.name = name
@@ -77,6 +75,7 @@ class Peer:
             timeout=urllib3.Timeout(connect=CONNECT_S, total=deadline_s),
             retries=False,
             headers=JSON_HEADERS,
+            deadline_s=deadline_s,
             on_connect=self._note_connection,
         )
         self._connections_opened = 0
@@ -117,15 +116,43 @@ class Peer:
 
 
 class _Connection(urllib3.connection.HTTPConnection):
-    """Tells when it is opened. urllib3 counts its objects, and opens one anew when the other side had closed it."""
+    """Keeps the deadline of a whole call, and tells when it is opened.
 
-    def __init__(self, *where, on_connect, **options):
+    urllib3's own limit is for each wait: a peer that sends a byte now and then would be waited for without end. And it
+    counts its connection objects, while it opens one anew when the other side had closed it.
+    """
+
+    def __init__(self, *where, deadline_s, on_connect, **options):
         super().__init__(*where, **options)
+        self._deadline_s = deadline_s
         self._on_connect = on_connect
+        self.ends = 0.0
+
+    def request(self, *what, **options):
+        self.ends = time.monotonic() + self._deadline_s
+        super().request(*what, **options)
 
     def connect(self):
         super().connect()
+        self.sock = _BoundedSocket(self, self.sock)
         self._on_connect()
+
+
+class _BoundedSocket(socket.socket):
+    """A socket on which no wait for bytes goes beyond the end of its connection's call."""
+
+    def __init__(self, connection, plain):
+        timeout = plain.gettimeout()
+        super().__init__(plain.family, plain.type, plain.proto, plain.detach())
+        self.settimeout(timeout)
+        self._connection = connection
+
+    def recv_into(self, *where):
+        left = self._connection.ends - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the answer came too slowly")
+        self.settimeout(left)
+        return super().recv_into(*where)
 
 
 class _Pool(urllib3.HTTPConnectionPool):

@@ -117,10 +117,6 @@ class Store:
         teas = sorted(key.decode(errors="replace").removeprefix(PREFIX) for key in keys)
         return list(self.load(teas).values.items()), page
 
-    def ping(self):
-        """Raises StoreDown unless Redis answers."""
-        self._ask(self._redis.ping)
-
     def _ask(self, read):
         try:
             return read()

@@ -9,10 +9,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from contextlib import suppress
 from logging.handlers import RotatingFileHandler
+from queue import Empty, SimpleQueue
 
 from termcolor import colored
 
@@ -54,7 +54,11 @@ def up(ndb, digest_length, data, is_fresh, port_base, is_quiet):
 
 
 def up_detached(arguments, port_base):
-    """Start `./tea up` behind this terminal and wait until its cluster answers. Returns the exit code."""
+    """Start `./tea up` behind this terminal and wait until its cluster answers. Returns the exit code.
+
+    Raises SetupFailed. Interrupted before that, it leaves nothing behind either.
+    """
+    redisbinary.find_or_install()  # here, where it can be seen that this takes a while
     with tempfile.TemporaryFile() as said:
         launcher = subprocess.Popen(
             [str(PYTHON), str(ROOT / "tea"), "up", "--quiet", *arguments],
@@ -63,14 +67,12 @@ def up_detached(arguments, port_base):
             stderr=said,
             start_new_session=True,
         )
-        deadline = time.monotonic() + 2 * START_S
-        while launcher.poll() is None:
-            if any(note.pid == launcher.pid for note in running.find_all()):
-                break
-            if time.monotonic() > deadline:
-                launcher.terminate()
-                launcher.wait()
-            time.sleep(0.02)
+        try:
+            _wait_for_note(launcher)
+        except BaseException:
+            launcher.terminate()
+            launcher.wait()
+            raise
         said.seek(0)
         lines = said.read().decode(errors="replace")
         if launcher.poll() is not None:
@@ -80,6 +82,15 @@ def up_detached(arguments, port_base):
     print(_addresses(note.services, note.port_base))
     print(f"It runs behind this terminal, logs in {running.relative(note.data)}/log. End it with: ./tea down")
     return 0
+
+
+def _wait_for_note(launcher):
+    """Returns when the cluster of this launcher answers, or its launcher has ended."""
+    deadline = time.monotonic() + 2 * START_S
+    while launcher.poll() is None and not any(note.pid == launcher.pid for note in running.find_all()):
+        if time.monotonic() > deadline:
+            raise StartFailed(f"the cluster did not answer within {2 * START_S} s")
+        time.sleep(0.02)
 
 
 def down(port_base):
@@ -100,15 +111,23 @@ class Told:
     def __init__(self):
         self.count = 0
         self.on_second = None
-        self.stop = threading.Event()
+        self._heard = SimpleQueue()  # unlike an Event, it may be used in a signal handler
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._hear)
 
     def _hear(self, _number, _frame):
         self.count += 1
-        self.stop.set()
+        self._heard.put(None)
         if self.count > 1 and self.on_second:
             self.on_second()
+
+    def wait(self, seconds):
+        """True as soon as we are told to stop, False when the time is over."""
+        try:
+            self._heard.get(timeout=seconds)
+        except Empty:
+            return False
+        return True
 
 
 class Logs:
@@ -157,7 +176,7 @@ def _require_free(layout, ndb):
 def _watch(cluster, told):
     """Returns when we are told to stop. A service that ends before that is named; the others go on."""
     mourned = set()
-    while not told.stop.wait(WATCH_S):
+    while not told.wait(WATCH_S):
         for service in cluster.services:
             if not service.is_running and service.name not in mourned:
                 mourned.add(service.name)

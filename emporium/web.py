@@ -13,6 +13,7 @@ import sys
 import time
 import unicodedata
 from logging.handlers import RotatingFileHandler
+from queue import SimpleQueue
 
 from flask import Flask, Response, request
 from granian.http import HTTP1Settings
@@ -26,7 +27,7 @@ from emporium import wire
 log = logging.getLogger(__name__)
 
 BODY_LIMIT_BYTES = 64 * 1024
-BATCH_LIMIT_BYTES = 64 * 1024 * 1024  # between services: 256 records of 100 siblings with 64 entries each
+BATCH_LIMIT_BYTES = 2 * 1024 * 1024  # between services: wire.MOST_BYTES, or one record of 100 siblings with 64 entries
 NAME_LIMIT_BYTES = 255
 GRACE_S = 5
 BIND_PATIENCE_S = 2
@@ -174,7 +175,8 @@ def log_to(logfile):
         try:
             handlers.append(RotatingFileHandler(logfile, maxBytes=5_000_000, backupCount=2))
         except OSError as error:
-            sys.exit(f"{sys.argv[0]}: bad settings: logfile: {error}")
+            print(f"{sys.argv[0]}: bad settings: logfile: {error}", file=sys.stderr, flush=True)
+            sys.exit(2)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # it warns of each connection that it does not keep
     logging.basicConfig(
         level=logging.INFO, handlers=handlers, format="%(asctime)s %(levelname)s %(message)s", force=True
@@ -187,6 +189,11 @@ class OneProcessServer(MTServer):
     granian offers this only to Pythons without a GIL, since there several such workers gain something. With one
     worker nothing depends on it. What is overridden here is granian's inside: the version is pinned.
     """
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.main_loop_interrupt = _Interrupt()
+        self.signal_handler_reload = self.signal_handler_interrupt  # SIGHUP, of a closed terminal, ends it too
 
     def _check_gil(self):
         pass
@@ -209,6 +216,22 @@ class OneProcessServer(MTServer):
             logging.shutdown()
             os._exit(0)
         self.wrks.clear()
+
+
+class _Interrupt:
+    """What granian uses of threading.Event, whose set() in a signal handler can wait for its own thread for ever."""
+
+    def __init__(self):
+        self._heard = SimpleQueue()
+
+    def set(self):
+        self._heard.put(None)
+
+    def wait(self):
+        self._heard.get()
+
+    def clear(self):
+        """Nothing to clear: each `set` ends one `wait`."""
 
 
 def serve(app, service, host, port, threads):

@@ -10,6 +10,7 @@ canonical form. A message names the field at fault and what was expected.
 """
 
 import unicodedata
+from itertools import islice
 from typing import Annotated, NamedTuple
 
 import msgspec
@@ -31,6 +32,7 @@ Clocks = list[dict[Text, Count]]
 NodeId = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+\Z")]
 
 MOST_RECORDS = 256  # that one call between shard and queue carries
+MOST_BYTES = 256 * 1024  # of records in one call, unless one alone has more: what both sides handle well within 0.2 s
 
 # The course's queue client writes a list of clocks as {"CLOCK_LIST_XXX": [...]}.
 CLOCK_LIST_TAG = "CLOCK_LIST_XXX"
@@ -198,6 +200,16 @@ class Put(msgspec.Struct):
     """The body of POST /channel/<name>/put."""
 
     records: list[Raw]
+
+
+def one_call(records):
+    """How many of these JSON texts, from the first on, travel in one call: at least one, where there is one."""
+    size = 0
+    for count, record in enumerate(islice(records, MOST_RECORDS)):
+        size += len(record)
+        if size > MOST_BYTES and count > 0:
+            return count
+    return min(len(records), MOST_RECORDS)
 
 
 def encode_take(cursor):

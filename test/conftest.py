@@ -81,7 +81,10 @@ class Results:
         self._file = config.getoption("--results")
         self._ended = None
         if self._file and self._file != "-":
-            open(self._file, "w").close()  # a file of an earlier run is no result of this one
+            try:
+                open(self._file, "w").close()  # a file of an earlier run is no result of this one
+            except OSError as error:
+                raise pytest.UsageError(f"--results: {error}") from error
 
     def pytest_runtest_logreport(self, report):
         is_story = f"{STORIES}::" in report.nodeid

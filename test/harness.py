@@ -37,7 +37,7 @@ def new_run_folder():
     RUNS.mkdir(parents=True, exist_ok=True)
     ended = (folder for folder in RUNS.glob("*-*") if not is_alive(int(folder.name.rpartition("-")[2])))
     old = sorted(ended)
-    for folder in old[: -KEPT_RUNS + 1]:
+    for folder in old[: -KEPT_RUNS + 1] if end_of_left() is None else []:
         shutil.rmtree(folder, ignore_errors=True)
     folder = RUNS / f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"
     folder.mkdir(exist_ok=True)
@@ -58,7 +58,7 @@ def course_ports_trouble(ndb):
     try:
         Ports().require_free(ndb)
     except PortTaken as error:
-        return f"{error}\nA cluster of ./tea up ends with ./tea down."
+        return f"{error}\nIf that is a cluster of ./tea up: ./tea down ends it."
     return None
 
 
@@ -147,6 +147,8 @@ class Stage:
     def __enter__(self):
         self.layout.require_free(self.ndb)
         self.cluster.start_these([*self.cluster.redis, self.cluster.queue])
+        if self.leave_redis:  # noted at once, since a run that is killed leaves them, too
+            LEFT.write_text(json.dumps([service.process.pid for service in self.cluster.redis]))
         return self
 
     def __exit__(self, *failure):
@@ -182,9 +184,8 @@ class Stage:
         self.cluster.start_these([self.cluster.queue])
 
     def how_to_look_inside(self):
-        """The lines that open each Redis that was left, and the one that ends them all. The next run looks for it."""
+        """The lines that open each Redis that was left, and the one that ends them all. The next run says so, too."""
         cli = self._programs.cli_as_typed
-        LEFT.write_text(json.dumps([service.process.pid for service in self.cluster.redis]))
         lines = [f"  {cli} -p {service.port} keys '*'" for service in self.cluster.redis]
         return "\n".join(["Redis is left running. Look inside:", *lines, "End it:", f"  {end_of_left()}"])
 

@@ -36,7 +36,7 @@ def main(asked):
     if asked.list:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # run.py --list | head
         return int(pytest.main([*PYTEST, "--collect-only", "-o", "addopts=", "-p", "no:terminal"], plugins=[Lister()]))
-    return int(pytest.main([*PYTEST, "--course-ports", "-v", "--no-header", *as_words(asked)]))
+    return int(pytest.main([*PYTEST, "--course-ports", "-v", *as_words(asked)]))
 
 
 class Lister:

@@ -789,3 +789,34 @@ def test_a_queue_that_was_restarted_is_reached_at_once(queue, service, channel):
 
     assert queue.put(channel, {"n": 2}) == 1
     assert queue.get(channel) == {"n": 2}
+
+
+def test_an_answer_that_dribbles_in_costs_the_deadline_and_no_more(dribbling_queue):
+    """Each byte comes within the deadline, and the whole does not."""
+    began = time.monotonic()
+
+    with pytest.raises(NoAnswer):
+        Queue(dribbling_queue).get("db0")
+
+    assert time.monotonic() - began < 1
+
+
+@pytest.fixture
+def dribbling_queue():
+    """The port of a queue that sends its answer, which is some 40 bytes long, at ten bytes a second."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=dribble, args=[listener])
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join()
+
+
+def dribble(listener):
+    with listener.accept()[0] as connection:
+        connection.recv(1000)
+        for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}":
+            try:
+                connection.sendall(bytes([byte]))
+            except OSError:  # the client has hung up, as it should
+                return
+            time.sleep(0.1)

@@ -78,6 +78,14 @@ def test_a_run_that_fails_says_why_and_where_its_logs_are(run_py, tmp_path):
     assert (tmp_path / folder / "r0.log").exists()
 
 
+def test_results_that_cannot_be_written_are_told_in_one_line(run_py):
+    done = run_py("--results", "/nonexistent/results")
+
+    assert done.returncode == 4
+    assert "--results:" in done.stderr
+    assert "INTERNALERROR" not in done.stderr
+
+
 def test_left_redis_servers_can_be_looked_into_and_ended(run_py):
     done = run_py("--test", "simple", "--leavedb")
     assert done.returncode == 0, done.stdout

@@ -47,6 +47,10 @@ def told(ring, channel):
     return [(each["primary"], each["key"], each["choices"]) for each in answer.body["records"]]
 
 
+def texts_of(*teas):
+    return [wire.encode_record(Record("db0", tea, value_of(sibling(1, c0=1)))) for tea in teas]
+
+
 def tell(ring, channel, *records):
     Queue(ring.layout.q, deadline_s=CALL_S).put_all(channel, [wire.encode_record(each) for each in records])
 
@@ -241,6 +245,30 @@ def test_what_stayed_due_is_told_whole_however_long_it_takes(ground, shard, monk
 
     assert shard.store.counts()["due"] == 0
     assert waiting(ground, "db0") == 600
+
+
+def test_a_record_that_the_queue_refuses_holds_up_no_other(ground, shard, by_hand):
+    """Here one that was spoilt by hand: it is no JSON, so that the whole batch is refused at first."""
+    by_hand.rpush("due", *texts_of("first"), "not json", *texts_of("second", "third"))
+
+    shard.step([])
+
+    assert shard.store.counts()["due"] == 0
+    assert [tea for _, tea, _ in told(ground, "db0")] == ["first", "second", "third"]
+    assert shard.queue_watch.trouble is None
+
+
+def test_large_records_travel_in_more_calls_and_all_arrive(ground, shard):
+    """300 records of 60 siblings with 60 entries each, some 20 MB: one call would outlast its deadline for ever."""
+    crowd = value_of(*(sibling(n, **{f"c{n}-{entry}": n for entry in range(60)}) for n in range(60)))
+    shard.store.change(Changes(remembered=[Record("db0", f"tea-{n}", crowd) for n in range(300)], now_due=300))
+    shard.queue = Queue(ground.layout.q)  # with the deadline of a real shard
+
+    shard.catch_up()
+
+    assert shard.queue_watch.trouble is None
+    assert shard.store.counts()["due"] == 0
+    assert waiting(ground, "db0") == 300
 
 
 def test_a_channel_that_was_cleared_is_read_from_its_new_beginning(ground, shard):

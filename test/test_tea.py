@@ -14,7 +14,7 @@ import pytest
 from harness import deadline_in, eventually, is_alive
 
 from emporium.environment import ROOT
-from emporium.ports import Ports
+from emporium.ports import Ports, is_free
 from emporium.up import Logs
 
 COMMANDS = ["up", "down", "test", "put", "get", "delete", "list", "status", "doctor"]
@@ -29,13 +29,14 @@ def tea(*words, **options):
 class Up:
     """`./tea up` in the foreground, on free ports."""
 
-    def __init__(self, data, ndb=2, layout=None, **options):
+    def __init__(self, data, ndb=2, layout=None, extra=(), output=None, **options):
         self.data = data
         self.layout = layout or Ports.find_free(ndb)
         self.base = ["--port-base", str(self.layout.base)]
-        command = [sys.executable, str(ROOT / "tea"), "up", "--ndb", str(ndb), "--data", str(data), *self.base]
+        command = [sys.executable, str(ROOT / "tea"), "up", "--ndb", str(ndb), "--data", str(data), *self.base, *extra]
         self._output = data.parent / f"{data.name}.out"
-        with open(self._output, "w") as output:
+        with open(self._output, "w") as file:
+            output = output or file
             self.process = subprocess.Popen(command, stdout=output, stderr=output, **options)
         self.pids = []
 
@@ -60,6 +61,10 @@ class Up:
 
     def status(self):
         return json.loads(tea("status", "--json", *self.base).stdout)["services"]
+
+    def status_if_any(self):
+        done = tea("status", "--json", *self.base)
+        return json.loads(done.stdout)["services"] if done.returncode == 0 else []
 
     def all_are_gone(self):
         return not any(is_alive(pid) for pid in self.pids)
@@ -159,6 +164,59 @@ def test_a_folder_of_another_format_is_refused_with_what_to_do(tmp_path):
     assert "--fresh" in done.stderr
 
 
+@pytest.mark.parametrize("fresh", [[], ["--fresh"]])
+def test_a_folder_of_someone_else_is_refused_and_left_as_it_is(fresh, tmp_path):
+    (tmp_path / "r2").mkdir()
+    (tmp_path / "r2" / "d2").write_text("beep")
+
+    done = tea("up", "--ndb", 2, "--data", tmp_path, "--port-base", Ports.find_free(2).base, *fresh)
+
+    assert done.returncode == 1
+    assert "holds other things (r2)" in done.stderr
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["r2", "r2/d2"]
+
+
+def test_fresh_throws_away_what_a_cluster_has_stored_and_nothing_else(tmp_path):
+    with Up(tmp_path / "data") as up:
+        up.wait_until_open()
+    (tmp_path / "data" / "r2d2").write_text("beep")
+
+    with Up(tmp_path / "data", 1, extra=["--fresh"]) as up:
+        up.wait_until_open()
+
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["cluster.json", "lock", "log", "r0", "r2d2"]
+
+
+def test_an_interrupted_detached_start_leaves_no_process(tmp_path):
+    layout = Ports.find_free(2)
+    words = ["up", "--detach", "--ndb", "2", "--data", str(tmp_path / "data"), "--port-base", str(layout.base)]
+    with subprocess.Popen([sys.executable, str(ROOT / "tea"), *words], stderr=subprocess.DEVNULL) as command:
+        eventually(lambda: (tmp_path / "data" / "log").exists(), "the start is under way")
+
+        command.send_signal(signal.SIGINT)
+
+        assert command.wait(20) == 130
+    assert all(is_free(port) for port in layout.all(2).values())
+
+
+def test_a_cluster_whose_output_nobody_reads_goes_on_and_stops_in_order(tmp_path):
+    """As in `./tea up 2>&1 | head -3`, or when its terminal is closed."""
+    reader, writer = os.pipe()
+    with Up(tmp_path / "data", output=writer) as up:
+        os.close(writer)
+        os.close(reader)
+        eventually(lambda: len(up.status_if_any()) == 6, "the cluster is open")
+        [shard] = [service["pid"] for service in up.status() if service["name"] == "db1"]
+        os.kill(shard, signal.SIGKILL)
+        eventually(lambda: not is_alive(shard), "the shard is dead")
+
+        assert sum(service["up"] for service in up.status()) == 5
+        up.process.send_signal(signal.SIGTERM)
+
+        assert up.process.wait(20) == 0
+    assert "ready to exit, bye bye" in (tmp_path / "data" / "log" / "r0.log").read_text()
+
+
 def test_a_folder_in_use_is_refused(open_tea):
     done = tea("up", "--ndb", 2, "--data", open_tea.data, "--port-base", Ports.find_free(2).base)
 
@@ -180,6 +238,7 @@ def test_a_service_that_does_not_come_up_is_named_with_the_end_of_its_log(tmp_pa
     broken = tmp_path / "data" / "r1" / "appendonlydir" / "appendonly.aof.manifest"
     broken.parent.mkdir(parents=True)
     broken.write_text("this is no manifest\n")
+    (tmp_path / "data" / "cluster.json").write_text('{"format": 1, "ndb": 2}')
 
     done = tea("up", "--ndb", 2, "--data", tmp_path / "data", "--port-base", Ports.find_free(2).base)
 
@@ -275,7 +334,9 @@ def test_get_reads_weakly_or_from_a_shard(open_tea):
         (["put", "oolong", "3"], "--clock"),
         (["get", "oolong", "--shard", "7"], "the shards are 0 to 1"),
         (["get", "oolong", "--weak", "--shard", "1"], "not allowed with"),
-        (["put", "a/b", "3", "--clock", "c0=1"], "404"),
+        (["put", "a/b", "3", "--clock", "c0=1"], "cannot name a tea"),
+        (["put", "oolong", "3", "--clock", "c0=1,c0=2"], "c0 has two counts"),
+        (["get", ""], "cannot name a tea"),
         (["list", "--all"], "unrecognized arguments: --all"),
         (["brew"], "invalid choice"),
     ],
@@ -283,7 +344,7 @@ def test_get_reads_weakly_or_from_a_shard(open_tea):
 def test_wrong_use_is_told_and_returns_2(words, complaint, open_tea):
     done = tea(*words, *(open_tea.base if words != ["brew"] else []))
 
-    assert done.returncode in ((2,) if complaint != "404" else (2, 3))
+    assert done.returncode == 2
     assert complaint in done.stderr
     assert "Traceback" not in done.stderr
 
