@@ -8,6 +8,7 @@ An error is `application/problem+json` (RFC 9457): {"type": "about:blank", "titl
 
 import logging
 import os
+import signal
 import socket
 import sys
 import time
@@ -254,6 +255,8 @@ def serve(app, service, host, port, threads):
             log_dictconfig={"loggers": {"_granian": {"propagate": True}, "granian.access": {}}},
         )
         server.serve(target_loader=lambda: app, wrap_loader=False)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)  # one more must not change how we end: on our way out, with 0
     except OSError as error:
         sys.exit(f"{service}: cannot listen on {host}:{port}: {error}{_holder_of(port)}")
 
