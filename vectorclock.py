@@ -71,12 +71,16 @@ class VectorClock:
         if not isinstance(other, VectorClock):
             return NotImplemented
         theirs = other.clock
-        return all(node in theirs and count <= theirs[node] for node, count in self.clock.items())
+        # A loop, and no `all(...)`: a merge compares every sibling with every other one.
+        for node, count in self.clock.items():
+            if node not in theirs or count > theirs[node]:
+                return False
+        return True
 
     def __lt__(self, other):
         if not isinstance(other, VectorClock):
             return NotImplemented
-        return self <= other and self.clock != other.clock
+        return len(self.clock) <= len(other.clock) and self <= other and self.clock != other.clock
 
     # a > b and a >= b need no code: Python asks b < a and b <= a.
 

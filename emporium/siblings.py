@@ -49,12 +49,14 @@ def merge(value, incoming):
     """
     merged = value.siblings
     for sibling in incoming:
-        merged = _add(merged, sibling)
+        if sibling not in value.siblings:  # most of gossip is known, and this is much the cheaper question
+            merged = _add(merged, sibling)
     if merged is value.siblings:
         return value
-    # What was stored may have been edited by hand, and must come out as an antichain all the same.
-    antichain = tuple(sorted(reduce(_add, merged, ()), key=_canonical))
-    return Value(mean(antichain), antichain)
+    if value.siblings:  # they may have been edited by hand, and must come out as an antichain all the same
+        merged = reduce(_add, merged, ())
+    merged = tuple(sorted(merged, key=_canonical))
+    return Value(mean(merged), merged)
 
 
 def _add(siblings, new):
