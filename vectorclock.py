@@ -72,7 +72,7 @@ class VectorClock:
             return NotImplemented
         theirs = other.clock
         # A loop, and no `all(...)`: a merge compares every sibling with every other one.
-        for node, count in self.clock.items():
+        for node, count in self.clock.items():  # noqa: SIM110
             if node not in theirs or count > theirs[node]:
                 return False
         return True
