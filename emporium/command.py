@@ -42,7 +42,9 @@ def main(arguments=None):
     from emporium import running, service
 
     try:
-        return asked.run(asked)
+        code = asked.run(asked)
+        sys.stdout.flush()  # here, where a closed pipe can still be told from a failure
+        return code
     except Refused as error:
         print(f"tea: {error}", file=sys.stderr)
         return error.code
@@ -52,6 +54,9 @@ def main(arguments=None):
     except (SetupFailed, service.StartFailed) as error:
         print(f"tea: {error}", file=sys.stderr)
         return FAILED
+    except BrokenPipeError:  # ./tea list | head: whoever reads has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
     except KeyboardInterrupt:
         return 130
 

@@ -391,6 +391,15 @@ def test_status_shows_every_service_in_a_table(open_tea):
     assert "digest" in table[4]
 
 
+def test_a_reader_who_has_read_enough_is_no_error(open_tea):
+    line = f"{sys.executable} {ROOT / 'tea'} status {' '.join(open_tea.base)} | head -1; echo ${{PIPESTATUS[0]}}"
+
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.stdout.splitlines()[-1] == "0"
+    assert done.stderr == ""
+
+
 def test_status_as_json_names_the_processes_that_serve(open_tea):
     services = {service["name"]: service for service in open_tea.status()}
 
