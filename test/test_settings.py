@@ -207,7 +207,7 @@ def test_port_in_the_environment_overrides_nothing_else():
 
 
 def test_without_port_in_the_environment_the_setting_stands():
-    made, _ = settings_of(LBSettings, {"HOME": "/root"}, port=8000)
+    made, _ = settings_of(LBSettings, {"HOME": "/home/tea"}, port=8000)
 
     assert made.port == 8000
 
