@@ -224,7 +224,7 @@ def create_app(settings):
         teas = [
             {"tea": tea, "rating": value.rating, "siblings": len(value.siblings)}
             for tea, value in found
-            if not isinstance(value, Damaged)
+            if not isinstance(value, Damaged) and value.siblings  # deleted since its name was listed
         ]
         return web.answer({"teas": teas, "next": next_page or None})
 

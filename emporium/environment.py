@@ -18,6 +18,7 @@ PYTHON = VENV / "bin" / "python"
 REQUIREMENTS = ROOT / "requirements.txt"
 STAMP = VENV / "made-for"
 OLDEST_PYTHON = (3, 11)
+INSTALL_S = 900  # no single step of an installation takes longer, unless it hangs
 
 
 class SetupFailed(Exception):
@@ -123,7 +124,12 @@ def _alone():
 
 
 def _run(command, env=None):
-    return subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    """The finished command; one that hangs counts as failed."""
+    options = {"env": env, "stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "check": False}
+    try:
+        return subprocess.run(command, timeout=INSTALL_S, **options)
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, 1, "", f"{command[0]} did not end within {INSTALL_S} s")
 
 
 def _end_of(done):

@@ -17,6 +17,7 @@ import redis
 
 from emporium.environment import ROOT
 from emporium.peers import Peer, PeerError
+from emporium.ports import COURSE_BASE
 
 NOTES = ROOT / "var" / "running"
 ASK_S = 1.0
@@ -95,7 +96,7 @@ def find(port_base=None):
     if not notes:
         raise NotRunning("no cluster is running; start one with: ./tea up")
     if port_base is None and len(notes) > 1:
-        port_base = 2500
+        port_base = COURSE_BASE
     for note in notes:
         if port_base in (None, note.port_base):
             return note

@@ -119,10 +119,11 @@ def read(shape, text, port_name="port", environ=None):
         f"unknown setting {name!r} is ignored; known are {', '.join(known)}" for name in given if name not in known
     ]
     settings = wire.decode(wire.encode(given), shape)
-    for server in given.get("servers", []):
-        warnings += [
-            f"unknown setting {name!r} in servers is ignored" for name in server if name not in ("host", "port")
-        ]
+    unknown_in_servers = {name for server in given.get("servers", []) for name in server} - set(names_of(RedisAddress))
+    warnings += [
+        f"unknown setting {name!r} in servers is ignored; known are {', '.join(names_of(RedisAddress))}"
+        for name in sorted(unknown_in_servers)
+    ]
     if shape is LBSettings and settings.db_base_port + settings.ndb - 1 > 65535:
         raise ValueError(f"db-base-port: {settings.ndb} shards from {settings.db_base_port} on are beyond port 65535")
     if shape is DBSettings and 1 < len(settings.servers) <= settings.id:

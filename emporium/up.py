@@ -71,7 +71,10 @@ def up_detached(arguments, port_base):
             _wait_for_note(launcher)
         except BaseException:
             launcher.terminate()
-            launcher.wait()
+            try:
+                launcher.wait(DOWN_S)
+            except subprocess.TimeoutExpired:
+                launcher.kill()  # and the kernel ends its services
             raise
         said.seek(0)
         lines = said.read().decode(errors="replace")

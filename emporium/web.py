@@ -130,7 +130,7 @@ def json_body(limit_bytes=BODY_LIMIT_BYTES):
     announced = request.content_length
     if announced is not None and announced > limit_bytes:
         raise Problem(413, f"a body may have {limit_bytes} bytes, this one has {announced}")
-    body = b""
+    body = bytearray()
     # The server gives a body in pieces, and one whose sender went away as if it were whole. Where its length was
     # not announced nobody can tell: then it must at least be JSON.
     while len(body) <= limit_bytes and (piece := request.stream.read(limit_bytes + 1 - len(body))):
@@ -139,7 +139,7 @@ def json_body(limit_bytes=BODY_LIMIT_BYTES):
         raise Problem(413, f"a body may have {limit_bytes} bytes, this one has more")
     if announced is not None and len(body) < announced:
         raise Problem(400, f"the body ended after {len(body)} of {announced} bytes")
-    return body
+    return bytes(body)
 
 
 def checked(decode, body):

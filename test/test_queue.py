@@ -819,4 +819,4 @@ def dribble(listener):
                 connection.sendall(bytes([byte]))
             except OSError:  # the client has hung up, as it should
                 return
-            time.sleep(0.1)
+            time.sleep(0.1)  # not a wait for anything: slowness is what this peer is for

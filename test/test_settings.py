@@ -318,3 +318,10 @@ def test_more_than_one_argument_stops_the_start():
 def test_shards_beyond_the_last_port_are_a_bad_value():
     with pytest.raises(ValueError, match="db-base-port: 4 shards from 65534 on are beyond port 65535"):
         read(LBSettings, '{"db-base-port": 65534, "ndb": 4}')
+
+
+def test_an_unknown_name_inside_servers_is_named_in_a_warning():
+    made, warnings = read(DBSettings, '{"servers": [{"prot": 5555}]}', environ={})
+
+    assert made.redis == RedisAddress()
+    assert warnings == ["unknown setting 'prot' in servers is ignored; known are host, port"]
