@@ -14,51 +14,49 @@ emporium/shard.py and emporium/siblings.py; this file carries them out.
 """
 
 import logging
-import threading
 import time
 from contextlib import contextmanager, suppress
 
 from flask import request
 
-from emporium import web, wire
-from emporium.peers import PeerError, Watch
+from emporium import serving, web, wire
+from emporium.guard import Watch, trouble_reaching
+from emporium.peers import PeerError
 from emporium.settings import DBSettings, from_command_line
-from emporium.shard import Changes, Delete, Place, Read, Write, merge_gossip, merge_writes
+from emporium.shard import MOST_SIBLINGS, Changes, Delete, Place, Read, TooMany, Write, merge_gossip, merge_writes
 from emporium.siblings import UNRATED, Damaged
-from emporium.store import Store, StoreDown, StoreUnsure
+from emporium.store import SlowStore, Store, StoreDown, StoreUnsure
+from emporium.turn import Busy, Turn
 from queueservice import Queue, Refused
 
 log = logging.getLogger(__name__)
 
-TURN_S = 0.8  # how long a request waits for its turn; the load balancer gives up after 1 s
+TURN_S = 0.45  # how long a request waits for its turn: with Redis's 0.5 s, less than the load balancer's 1 s
 PORTION_SIBLINGS = 256
 GOSSIP_S = 0.1  # for how long one step goes on taking gossip
-
-
-class Busy(Exception):
-    """The turn did not come in time; surely nothing was done."""
 
 
 class Shard:
     """The course's algorithm, one step at a time. Everything that it must not forget is in its Redis."""
 
-    def __init__(self, place, store, queue):
+    def __init__(self, place, store, queue, most_waiting=64):
         self.place = place
         self.store = store
         self.queue = queue
-        self.queue_watch = Watch(queue.peer, on_return=self.catch_up)
-        self._turn = threading.Lock()
+        self.queue_watch = Watch("the queue", lambda: trouble_reaching(queue.peer), on_return=self.catch_up)
+        # One step at a time: no read-merge-write on a tea may slip into another one.
+        self._turn = Turn(place.name, most_waiting, TURN_S)
 
     def step(self, operations):
         """What each Write, Delete and Read of one tea came to, in the order of `operations`.
 
-        A Write comes to a Written, a Read to a Value, a Delete to whether something was stored; each also to
+        A Write comes to a Written or TooMany, a Read to a Value, a Delete to whether something was stored; each also to
         Damaged, or to the exception that only it met. An exception that is raised goes for all of them.
 
         The course's order: a write is stored and remembered, and then gossip is checked; a read checks gossip
         first. Operations that come together have all been waiting, so any order among them is legal.
         """
-        with self._my_turn():
+        with self._turn:
             found = self.store.load({operation.tea for operation in operations})
             now = found.values
             writes = [each for each in operations if isinstance(each, Write)]
@@ -80,11 +78,12 @@ class Shard:
         """
         ends = time.monotonic() + GOSSIP_S
         while self._can_gossip() and (taken := self._take(cursor)):
-            for records, cursor in portions(*taken):
+            for records, senseless, cursor in portions(*taken):
                 try:
                     found = self.store.load({record.key for record in records})
                     now.update(found.values)
                     changes = merge_gossip(self.place, found.values, found.digest_count, records)
+                    changes.set_aside = senseless
                     self._carry_out(changes, found, now, cursor)
                 except (StoreDown, StoreUnsure) as error:
                     log.warning("gossip waits: %s", error)
@@ -128,8 +127,10 @@ class Shard:
                     most = 1  # to find the one that is refused, and let the others pass
                     if len(records) > 1:
                         continue
-                    log.error("the queue refuses a record, which is dropped: %s: %r", error, records[0][:500])
-                self.store.sent(len(records))
+                    log.error("the queue refuses a record, which is set aside: %s: %r", error, records[0][:500])
+                    self.store.set_aside_oldest_due()
+                else:
+                    self.store.sent(len(records))
                 if time.monotonic() > ends:
                     return False
         except PeerError as error:
@@ -157,36 +158,27 @@ class Shard:
         is_told = False
         while not is_told:
             is_told = True
-            with suppress(Busy), self._my_turn():  # the steps that keep the shard busy will send
+            with suppress(Busy), self._turn:  # the steps that keep the shard busy will send
                 is_told = self._send_due()
-
-    @contextmanager
-    def _my_turn(self):
-        # One step at a time: no read-merge-write on a tea may slip into another one.
-        if not self._turn.acquire(timeout=TURN_S):
-            raise Busy(f"{self.place.name} is busy: other requests took {TURN_S} s and more")
-        try:
-            yield
-        finally:
-            self._turn.release()
 
 
 def portions(texts, cursor):
-    """(Records, the cursor behind them) portion by portion, so that a step can stop in between.
+    """(Records, texts that are none, the cursor behind them) portion by portion, so that a step can stop in between.
 
-    A merge costs the square of the siblings, so a portion ends with the record that brings it to 256 of them. What
-    makes no sense is named in the log and passed over. A plain queue gives no cursor, and one record.
+    A merge costs the square of the siblings, so a portion ends with the record that brings it to 256 of them. A plain
+    queue gives no cursor, and one record.
     """
-    records, siblings = [], 0
+    records, senseless, siblings = [], [], 0
     for behind, text in zip(reversed(range(len(texts))), texts, strict=True):
         try:
             records.append(wire.decode_record(text))
             siblings += len(records[-1].value.siblings)
         except ValueError as error:
-            log.error("a gossip record makes no sense and is dropped: %s: %r", error, text[:500])
+            log.error("a gossip record makes no sense and is set aside: %s: %r", error, text[:500])
+            senseless.append(text)
         if behind == 0 or siblings >= PORTION_SIBLINGS:
-            yield records, cursor and cursor.back_by(behind)
-            records, siblings = [], 0
+            yield records, senseless, cursor and cursor.back_by(behind)
+            records, senseless, siblings = [], [], 0
 
 
 # ---- over HTTP
@@ -194,9 +186,8 @@ def portions(texts, cursor):
 
 def create_app(settings):
     place = Place(settings.id, settings.ndb, settings.digest_length)
-    store = Store(settings.redis.host, settings.redis.port)
-    shard = Shard(place, store, Queue(settings.qport))
-    app = web.create_app_for(place.name, checks=lambda: checks(shard), status=lambda: status(shard))
+    shard = Shard(place, store_of(settings), Queue(settings.qport), settings.threads // 2)
+    app = web.create_app_for(place.name, settings.threads, checks=lambda: checks(shard), status=lambda: status(shard))
 
     @app.put("/rating/<tea>")
     def put_rating(tea):
@@ -220,7 +211,7 @@ def create_app(settings):
         if not page.isascii() or not page.isdecimal() or len(page) > 20 or int(page) >= 2**64:
             raise web.Problem(400, "page must be 0, or the `next` of the page before")
         with trouble_as_problem():
-            found, next_page = store.list(int(page), most=500)
+            found, next_page = shard.store.list(int(page), most=500)
         teas = [
             {"tea": tea, "rating": value.rating, "siblings": len(value.siblings)}
             for tea, value in found
@@ -231,12 +222,20 @@ def create_app(settings):
     return app
 
 
+def store_of(settings):
+    where = settings.redis.host, settings.redis.port
+    return Store(*where) if settings.slowed_to is None else SlowStore(*where, settings.slowed_to)
+
+
 def outcome_of(shard, operation):
     """What one operation came to, alone in its step. Raises a Problem for whatever went wrong."""
     with trouble_as_problem():
         [outcome] = shard.step([operation])
         if isinstance(outcome, Exception):
             raise outcome
+    if isinstance(outcome, TooMany):
+        detail = f"this rating would leave more than {MOST_SIBLINGS} siblings: raise a clock that subsumes some of them"
+        raise web.Problem(409, detail, members=wire.reading(outcome.value))
     if isinstance(outcome, Damaged):
         raise web.Problem(500, f"what is stored here cannot be read: {outcome.reason}; mend it by hand, or DELETE it")
     return outcome
@@ -254,20 +253,13 @@ def trouble_as_problem():
 
 
 def checks(shard):
-    return {"redis": _trouble_with(lambda: shard.store.load([])), "queue": _trouble_with(lambda: _ask_queue(shard))}
+    return {"redis": shard.store.trouble(), "queue": _trouble_with_queue(shard)}
 
 
-def _ask_queue(shard):
-    if shard.place.has_neighbours:
-        shard.queue.peer.call("GET", "/healthz")
-
-
-def _trouble_with(ask):
-    try:
-        ask()
-    except (StoreDown, PeerError) as error:
-        return str(error)
-    return None
+def _trouble_with_queue(shard):
+    if not shard.place.has_neighbours:
+        return None
+    return shard.queue_watch.trouble or trouble_reaching(shard.queue.peer)
 
 
 def status(shard):
@@ -289,9 +281,9 @@ def status(shard):
 
 def main():
     settings = from_command_line(DBSettings, port_name="hostport")
-    web.log_to(settings.logfile)
+    serving.log_to(settings.logfile)
     app = create_app(settings)
-    web.serve(app, f"db{settings.id}", settings.host, settings.hostport, settings.threads)
+    serving.serve(app, f"db{settings.id}", settings.host, settings.hostport)
 
 
 if __name__ == "__main__":

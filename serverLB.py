@@ -5,7 +5,8 @@
 
 It keeps nothing but connections, so that it can die and come back at any time. It promises that a name always
 leads to the same primary, and that a failure says whether the request may have been carried out: 503 surely not,
-504 perhaps. It does not turn a strong read into a weak one when the primary is away.
+504 perhaps. It does not turn a strong read into a weak one when the primary is away; a weak read goes on to the next
+shard. A shard that does not answer costs the requests for its own teas only.
 
     python serverLB.py '{"port": 2500, "ndb": 4}'
 
@@ -14,17 +15,22 @@ Source: the assignment's "The Load Balancer Service (LB)".
 
 import hashlib
 import random
+import time
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
 from flask import request
 
-from emporium import web, wire
+from emporium import serving, web, wire
+from emporium.bulkhead import Bulkhead
+from emporium.guard import Guarded
 from emporium.peers import BadAnswer, NoAnswer, NotReached, Peer, PeerError
 from emporium.settings import LBSettings, from_command_line
 
 SHARD_S = 1.0
 LIST_LIMIT = 10_000
+LIST_S = 10.0
+MOST_LISTS = 4  # at a time: each asks every shard for all that it holds
 
 
 def primary_of(tea, ndb):
@@ -34,13 +40,16 @@ def primary_of(tea, ndb):
 
 def create_app(settings, draw=random.randrange):
     """`draw(ndb)` is the index of the shard for a weak read."""
+    most_waiting = max(1, settings.threads // 2)
     shards = [
-        Peer(f"db{index}", "127.0.0.1", settings.db_base_port + index, SHARD_S, settings.threads)
+        Guarded(Peer(f"db{index}", "127.0.0.1", settings.db_base_port + index, SHARD_S, most_waiting), most_waiting)
         for index in range(settings.ndb)
     ]
+    lists = Bulkhead(MOST_LISTS, lambda: web.unavailable(f"the load balancer makes {MOST_LISTS} lists already"))
     ask_all = ThreadPoolExecutor(max_workers=min(settings.ndb, 16), thread_name_prefix="ask").map
     app = web.create_app_for(
         "lb",
+        settings.threads,
         checks=lambda: dict(zip((shard.name for shard in shards), ask_all(trouble_with, shards), strict=True)),
         status=lambda: {
             "ndb": settings.ndb,
@@ -57,8 +66,9 @@ def create_app(settings, draw=random.randrange):
     @app.get("/rating/<tea>")
     def get_rating(tea):
         name = web.tea_name(tea)
-        is_weak = weak_is_asked()
-        return forward("GET", shards[draw(settings.ndb) if is_weak else primary_of(name, settings.ndb)], name)
+        if weak_is_asked():
+            return read_anywhere(shards, draw(settings.ndb), name)
+        return forward("GET", shards[primary_of(name, settings.ndb)], name)
 
     @app.delete("/rating/<tea>")
     def delete_rating(tea):
@@ -67,7 +77,8 @@ def create_app(settings, draw=random.randrange):
 
     @app.get("/ratings")
     def list_ratings():
-        return web.answer(collect(shards))
+        with lists:
+            return web.answer(collect(shards))
 
     return app
 
@@ -78,6 +89,22 @@ def weak_is_asked():
     if asked not in (["weak"], ["strong"]):
         raise web.Problem(400, f"consistency must be weak or strong, not {', '.join(asked) or 'empty'}")
     return asked == ["weak"]
+
+
+def read_anywhere(shards, first, tea):
+    """The answer of shard number `first`, or else of the next one round the ring that has one.
+
+    No shard is asked when 1 s is over, so that all together takes at most 2 s.
+    """
+    ends = time.monotonic() + SHARD_S
+    for shard in [*shards[first:], *shards[:first]]:
+        try:
+            given = forward("GET", shard, tea)
+        except web.Problem as problem:
+            given = web.answer_problem(problem)
+        if given.status_code < 500 or time.monotonic() > ends:
+            break
+    return given
 
 
 def forward(method, shard, tea, body=None):
@@ -126,8 +153,9 @@ def collect(shards):
     """All teas that any shard holds, as their primaries see them, sorted, and at most about 10,000:
 
     {"teas": [...], "complete": bool, "unreachable": [names of shards]}. A tea that its primary does not hold yet, or
-    whose primary cannot be reached, is there as some replica sees it.
+    whose primary cannot be reached, is there as some replica sees it. What is not found within 10 s is left out.
     """
+    ends = time.monotonic() + LIST_S
     teas = {}
     unreachable = []
     for index, shard in enumerate(shards):
@@ -135,12 +163,13 @@ def collect(shards):
             for row in rows_of(shard):
                 if row["tea"] not in teas or primary_of(row["tea"], len(shards)) == index:
                     teas[row["tea"]] = {**row, "shard": shard.name}
-                if len(teas) >= LIST_LIMIT:
+                if len(teas) >= LIST_LIMIT or time.monotonic() > ends:
                     break
         except PeerError:
             unreachable.append(shard.name)
+    is_complete = len(teas) < LIST_LIMIT and time.monotonic() <= ends and not unreachable
     rows = sorted(teas.values(), key=lambda row: row["tea"])
-    return {"teas": rows, "complete": len(teas) < LIST_LIMIT and not unreachable, "unreachable": unreachable}
+    return {"teas": rows, "complete": is_complete, "unreachable": unreachable}
 
 
 def rows_of(shard):
@@ -157,8 +186,8 @@ def rows_of(shard):
 
 def main():
     settings = from_command_line(LBSettings)
-    web.log_to(settings.logfile)
-    web.serve(create_app(settings), "lb", settings.host, settings.port, settings.threads)
+    serving.log_to(settings.logfile)
+    serving.serve(create_app(settings), "lb", settings.host, settings.port)
 
 
 if __name__ == "__main__":

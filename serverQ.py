@@ -18,7 +18,7 @@ import threading
 from collections import deque
 from itertools import islice
 
-from emporium import web, wire
+from emporium import serving, web, wire
 from emporium.settings import QSettings, from_command_line
 
 
@@ -95,19 +95,20 @@ def create_app(settings):
     channels = Channels()
     app = web.create_app_for(
         "q",
+        settings.threads,
         checks=dict,  # nothing that the queue depends on
         status=lambda: {"channels": channels.waiting()},
     )
 
     @app.put("/q/<channel>")
     def put(channel):
-        record = web.json_body()
+        name, record = web.channel_name(channel), web.json_body()
         web.checked(wire.decode_object, record)
-        return web.answer({"channel": channel, "length": channels.put(channel, [record])})
+        return web.answer({"channel": name, "length": channels.put(name, [record])})
 
     @app.get("/q/<channel>")
     def get(channel):
-        return web.answer(channels.pop(channel) or b"{}")
+        return web.answer(channels.pop(web.channel_name(channel)) or b"{}")
 
     # Flask answers HEAD wherever it answers GET. Here it would take a record away.
     for rule in app.url_map.iter_rules("get"):
@@ -121,13 +122,13 @@ def create_app(settings):
 
     @app.post("/channel/<channel>/put")
     def put_all(channel):
-        records = web.checked(wire.decode_records, web.json_body(web.BATCH_LIMIT_BYTES))
-        return web.answer({"channel": channel, "length": channels.put(channel, records)})
+        name, body = web.channel_name(channel), web.json_body(web.BATCH_LIMIT_BYTES)
+        return web.answer({"channel": name, "length": channels.put(name, web.checked(wire.decode_records, body))})
 
     @app.post("/channel/<channel>/take")
     def take(channel):
-        asked = web.checked(wire.decode_take, web.json_body())
-        records, cursor = channels.take(channel, asked.cursor, asked.most)
+        name, asked = web.channel_name(channel), web.checked(wire.decode_take, web.json_body())
+        records, cursor = channels.take(name, asked.cursor, asked.most)
         return web.answer(wire.encode_taken(records, cursor))
 
     return app
@@ -135,8 +136,8 @@ def create_app(settings):
 
 def main():
     settings = from_command_line(QSettings)
-    web.log_to(settings.logfile)
-    web.serve(create_app(settings), "q", settings.host, settings.port, settings.threads)
+    serving.log_to(settings.logfile)
+    serving.serve(create_app(settings), "q", settings.host, settings.port)
 
 
 if __name__ == "__main__":

@@ -8,28 +8,32 @@ A peer may be a plain course server, which knows nothing of our own paths beside
 that out by asking: such a server answers 404 or 405 and has then done nothing.
 """
 
-import logging
 import socket
-import threading
 import time
 from typing import NamedTuple
 
 import urllib3
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
 
 from emporium import wire
 
-log = logging.getLogger(__name__)
-
 CONNECT_S = 0.25
-PROBE_S = 1.0
+IDLE_S = 5.0  # a connection unused for longer is opened anew, since ours are cut by the other side after 10 s
+JUDGED_S = 1.0  # for how long a server that gives a new connection for each call counts as plain
 
 # Exactly these: the course's servers compare the type letter by letter, and some crash without an Accept.
 JSON_HEADERS = {"Accept": "application/json", "Content-Type": "application/json"}
 
 
 class PeerError(Exception):
-    """A call to another service that brought nothing usable."""
+    """A call to another service that brought nothing usable.
+
+    `is_timeout`: it was waited for, to the end of the deadline, rather than refused or cut off at once.
+    """
+
+    def __init__(self, message, is_timeout=False):
+        super().__init__(message)
+        self.is_timeout = is_timeout
 
 
 class NotReached(PeerError):
@@ -85,10 +89,12 @@ class Peer:
         """The peer's Answer. Raises NotReached or NoAnswer. `path` is already percent-encoded, `body` bytes."""
         try:
             response = self._pool.urlopen(method, path, body=body, redirect=False)
-        except (NewConnectionError, ConnectTimeoutError) as error:
-            raise NotReached(f"{self.name} at {self.url} cannot be reached: {_in_words(error)}") from error
+        except ConnectTimeoutError as error:  # a refused connection counts as one to urllib3
+            message = f"{self.name} at {self.url} cannot be reached: {_in_words(error)}"
+            raise NotReached(message, not isinstance(error, NewConnectionError)) from error
         except HTTPError as error:
-            raise NoAnswer(f"{self.name} at {self.url} did not answer: {_in_words(error)}") from error
+            message = f"{self.name} at {self.url} did not answer: {_in_words(error)}"
+            raise NoAnswer(message, isinstance(error, ReadTimeoutError)) from error
         return Answer(response.status, response.data, response.headers)
 
     def call_ours(self, path, body):
@@ -109,7 +115,7 @@ class Peer:
     def _may_have_changed(self, connections_then, judged_at):
         # Another server can only be behind a new connection. A server that closes after each answer gives us a
         # new one for each call, so it is asked again at most once a second.
-        return self._connections_opened > connections_then and time.monotonic() - judged_at >= PROBE_S
+        return self._connections_opened > connections_then and time.monotonic() - judged_at >= JUDGED_S
 
     def _note_connection(self):
         self._connections_opened += 1
@@ -129,7 +135,10 @@ class _Connection(urllib3.connection.HTTPConnection):
         self.ends = 0.0
 
     def request(self, *what, **options):
-        self.ends = time.monotonic() + self._deadline_s
+        now = time.monotonic()
+        if now > self.ends + IDLE_S:
+            self.close()
+        self.ends = now + self._deadline_s
         super().request(*what, **options)
 
     def connect(self):
@@ -157,48 +166,6 @@ class _BoundedSocket(socket.socket):
 
 class _Pool(urllib3.HTTPConnectionPool):
     ConnectionCls = _Connection
-
-
-class Watch:
-    """Whether a peer answers. Once it failed it is left alone, and probed once a second until it is back.
-
-    The probe asks GET /healthz; any answer at all will do, since a plain course server knows no /healthz.
-    `on_return` is called, in the probing thread, each time that the peer is back.
-    """
-
-    def __init__(self, peer, on_return):
-        self._peer = peer
-        self._on_return = on_return
-        self._lock = threading.Lock()
-        self._trouble = None
-
-    @property
-    def trouble(self):
-        """What went wrong, in words; None while the peer answers."""
-        return self._trouble
-
-    def failed(self, error):
-        """Note that a call failed. The first one starts the probing."""
-        with self._lock:
-            is_new = self._trouble is None
-            self._trouble = str(error)
-        if is_new:
-            log.warning("%s; left alone until it answers again", error)
-            threading.Thread(target=self._probe, name=f"probe-{self._peer.name}", daemon=True).start()
-
-    def _probe(self):
-        while True:
-            time.sleep(PROBE_S)
-            try:
-                self._peer.call("GET", "/healthz")
-            except PeerError as error:
-                self._trouble = str(error)
-                continue
-            break
-        with self._lock:
-            self._trouble = None
-        log.warning("%s answers again", self._peer.name)
-        self._on_return()
 
 
 def _in_words(error):

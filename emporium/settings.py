@@ -36,7 +36,7 @@ class LBSettings(msgspec.Struct, frozen=True, rename="kebab"):
     db-base-port  shard i is at this port + i
     logfile       a file that gets the log besides standard error, rotated at 5 MB; null for none
     host          ours: the address to listen on; anything but 127.0.0.1 opens the store to the network
-    threads       ours: how many requests it carries at once; each waits for a shard
+    threads       ours: how many requests it carries at once; at most half of them wait for one shard
     """
 
     id: Index = 0
@@ -45,7 +45,7 @@ class LBSettings(msgspec.Struct, frozen=True, rename="kebab"):
     db_base_port: Port = 3000
     logfile: str | None = None
     host: str = "127.0.0.1"
-    threads: Threads = 32
+    threads: Threads = 128
 
 
 class DBSettings(msgspec.Struct, frozen=True, rename="kebab"):
@@ -60,7 +60,8 @@ class DBSettings(msgspec.Struct, frozen=True, rename="kebab"):
     baseDBport     where shard 0 listens; the course passes it, and a shard never calls another
     logfile        a file that gets the log besides standard error, rotated at 5 MB; null for none
     host           ours: the address to listen on; anything but 127.0.0.1 opens the shard to the network
-    threads        ours: how many requests it accepts at once; they take turns
+    threads        ours: how many requests it accepts at once; at most half of them wait for their turn
+    slowed-to      ours, for tests of overload: at most so many teas are loaded in a second; null for no such limit
     """
 
     id: Index = 0
@@ -72,7 +73,8 @@ class DBSettings(msgspec.Struct, frozen=True, rename="kebab"):
     base_db_port: Port = msgspec.field(default=3000, name="baseDBport")
     logfile: str | None = None
     host: str = "127.0.0.1"
-    threads: Threads = 16
+    threads: Threads = 128
+    slowed_to: HowMany | None = None
 
     @property
     def redis(self):
@@ -97,7 +99,7 @@ class QSettings(msgspec.Struct, frozen=True, rename="kebab"):
     ndb: HowMany = 1
     logfile: str | None = None
     host: str = "127.0.0.1"
-    threads: Threads = 4
+    threads: Threads = 128
 
 
 def names_of(shape):

@@ -1,6 +1,7 @@
 """One shard's step, as pure rules: what is stored and what arrives go in; what to store and to send comes out.
 
-    write    merge it into its tea's siblings, remember the merged value under my own name
+    write    merge it into its tea's siblings, remember the merged value under my own name; refuse it when it would
+             leave more than 100 siblings, since every read and every record carries them all
     gossip   drop it when the write it tells of was mine; merge the rest, remember each, merged, under its own primary
 
 *Remember* is: append to the digest. Whenever the digest has reached digest-length it becomes due, whole, and a
@@ -17,6 +18,8 @@ from typing import NamedTuple
 
 from emporium.siblings import UNRATED, Damaged, Sibling, Value, merge
 from emporium.wire import Record
+
+MOST_SIBLINGS = 100
 
 
 class Write(NamedTuple):
@@ -37,6 +40,12 @@ class Written(NamedTuple):
 
     value: Value
     outcome: str
+
+
+class TooMany(NamedTuple):
+    """What a write came to that would have left more than 100 siblings: the value that stands, unchanged."""
+
+    value: Value
 
 
 @dataclass(frozen=True)
@@ -71,12 +80,14 @@ class Changes:
     values: dict = field(default_factory=dict)  # {tea: Value}, only those that changed
     remembered: list = field(default_factory=list)  # Records to append to the digest, in this order
     now_due: int = 0  # how many of the digest's records, oldest first, become due after that
+    set_aside: list = field(default_factory=list)  # JSON texts that came as gossip and make no sense
 
 
 def merge_writes(place, values, digest_count, writes):
     """(what each Write came to, in their order; the Changes that make it so).
 
-    A write comes to a Written, or to the Damaged that stands in its tea's place: then it changes nothing.
+    A write comes to a Written. It changes nothing, and is not remembered, when it comes to a TooMany or to the Damaged
+    that stands in its tea's place.
 
     values        {tea: Value or Damaged} of at least the written teas, as stored; left alone
     digest_count  how many records the digest holds
@@ -89,11 +100,14 @@ def merge_writes(place, values, digest_count, writes):
             written.append(before)
             continue
         after = merge(before, [sibling])
-        if after is not before:
+        if after is before:
+            outcome = "same" if sibling in before.siblings else "stale"
+        elif len(after.siblings) > MOST_SIBLINGS:
+            written.append(TooMany(before))
+            continue
+        else:
             changes.values[tea] = after
             outcome = "stored"
-        else:
-            outcome = "same" if sibling in before.siblings else "stale"
         written.append(Written(after, outcome))
         _remember(place, changes, digest_count, Record(place.name, tea, after))
     return written, changes
@@ -104,7 +118,8 @@ def merge_gossip(place, values, digest_count, records):
 
     A record stops at the shard that took the write: it has been all round the ring, so all have it. This is also
     why the ring comes to rest: a record of one of its shards passes at most ndb - 1 times. Gossip replaces a damaged
-    value, since what other shards hold is the best there is.
+    value, since what other shards hold is the best there is. It is never refused, however many siblings it leaves: a
+    limit here would keep replicas apart for ever.
     """
     changes = Changes()
     for primary, tea, told in records:

@@ -4,11 +4,16 @@
     digest          list   gossip records, as JSON, that wait until digest-length of them are there
     due             list   gossip records that wait for the queue to accept them
     cursor          string the last record taken from the predecessor's channel whose effect is here
+    set-aside       list   the newest 20 records that made no sense, or that the queue refused
+    set-aside-count string how many there have been
 
 Look inside with: redis-cli -p 5555 hgetall /rating/persimmon. Nothing is cached: what is changed there by hand
 shows in the next read. A change is one MULTI/EXEC, so that a crash never leaves a value that will not spread.
+
+A Redis that did not answer in time is left alone, and asked once a second until it does: nobody waits for it twice.
 """
 
+import time
 from typing import NamedTuple
 
 import redis
@@ -17,6 +22,7 @@ from redis.exceptions import BusyLoadingError, ConnectionError, ResponseError, T
 from redis.retry import Retry
 
 from emporium import wire
+from emporium.guard import Watch
 from emporium.siblings import UNRATED, Damaged, Value
 
 DEADLINE_S = 0.5
@@ -24,6 +30,9 @@ CONNECT_S = 0.25
 
 PREFIX = "/rating/"
 DIGEST, DUE, CURSOR = "digest", "due", "cursor"
+SET_ASIDE, SET_ASIDE_COUNT = "set-aside", "set-aside-count"
+BOOKKEEPING = (DIGEST, DUE, CURSOR, SET_ASIDE, SET_ASIDE_COUNT)
+MOST_SET_ASIDE = 20
 
 
 class StoreDown(Exception):
@@ -56,6 +65,7 @@ class Store:
             # Whether to try again is for the client to decide: only it knows its deadline.
             retry=Retry(NoBackoff(), 0),
         )
+        self._watch = Watch(f"Redis at {self.address}", self._no_pong)
 
     def load(self, teas):
         """What is stored of these teas, and where gossip stands, as Found. Raises StoreDown."""
@@ -89,6 +99,9 @@ class Store:
             pipe.rpush(DIGEST, *map(wire.encode_record, changes.remembered))
         for _ in range(changes.now_due):
             pipe.lmove(DIGEST, DUE, "LEFT", "RIGHT")
+        if changes.set_aside:
+            pipe.rpush(SET_ASIDE, *changes.set_aside)
+            _count_set_aside(pipe, len(changes.set_aside))
         if cursor is not None:
             pipe.set(CURSOR, wire.encode(cursor))
         if len(pipe):
@@ -104,12 +117,22 @@ class Store:
         pipe.ltrim(DUE, count, -1)
         self._change(pipe)
 
+    def set_aside_oldest_due(self):
+        """Put the oldest record that was due aside, where it holds up no other. Raises StoreDown or StoreUnsure."""
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.lmove(DUE, SET_ASIDE, "LEFT", "RIGHT")
+        _count_set_aside(pipe, 1)
+        self._change(pipe)
+
     def counts(self):
-        """{"keys", "digest", "due"}: how many teas are stored, and records in digest and due. Raises StoreDown."""
+        """How many teas are stored ("keys"), records in "digest" and "due", and have been "set-aside".
+
+        Raises StoreDown.
+        """
         pipe = self._redis.pipeline(transaction=False)
-        pipe.dbsize().exists(DIGEST, DUE, CURSOR).llen(DIGEST).llen(DUE)
-        everything, ours, digest, due = self._ask(pipe.execute)
-        return {"keys": everything - ours, "digest": digest, "due": due}
+        pipe.dbsize().exists(*BOOKKEEPING).llen(DIGEST).llen(DUE).get(SET_ASIDE_COUNT)
+        everything, ours, digest, due, set_aside = self._ask(pipe.execute)
+        return {"keys": everything - ours, "digest": digest, "due": due, "set-aside": int(set_aside or 0)}
 
     def list(self, page, most):
         """([(tea, Value or Damaged), ...], next page): about `most` teas; page 0 begins, next page 0 ends."""
@@ -117,11 +140,21 @@ class Store:
         teas = sorted(key.decode(errors="replace").removeprefix(PREFIX) for key in keys)
         return list(self.load(teas).values.items()), page
 
+    def trouble(self):
+        """Why Redis cannot be asked, in words; None when it can."""
+        try:
+            self._ask(self._redis.ping)
+        except StoreDown as error:
+            return str(error)
+        return None
+
     def _ask(self, read):
+        if trouble := self._watch.trouble:
+            raise StoreDown(f"{trouble}; it is left alone until it answers again")
         try:
             return read()
         except (ConnectionError, TimeoutError, ResponseError) as error:
-            raise StoreDown(f"Redis at {self.address}: {error}") from error
+            raise StoreDown(self._noted(error)) from error
 
     def _change(self, pipe):
         # A connection that stands before EXEC is sent tells the definite failures from the others.
@@ -130,12 +163,43 @@ class Store:
         try:
             results = pipe.execute(raise_on_error=False)
         except (BusyLoadingError, ResponseError) as error:  # refused as a whole: out of memory or disk, read only
-            raise StoreDown(f"Redis at {self.address}: {error}") from error
+            raise StoreDown(self._noted(error)) from error
         except (ConnectionError, TimeoutError) as error:
-            raise StoreUnsure(f"Redis at {self.address}: {error}") from error
+            raise StoreUnsure(self._noted(error)) from error
         for result in results:  # a key that someone gave another type fails alone, and the rest is done
             if isinstance(result, Exception):
-                raise StoreUnsure(f"Redis at {self.address}: {result}") from result
+                raise StoreUnsure(self._noted(result)) from result
+
+    def _noted(self, error):
+        """The error in words. After a timeout Redis is left alone for a while."""
+        words = f"Redis at {self.address}: {error}"
+        if isinstance(error, TimeoutError):
+            self._watch.failed(words)
+        return words
+
+    def _no_pong(self):
+        try:
+            self._redis.ping()
+        except (ConnectionError, TimeoutError, ResponseError) as error:
+            return f"Redis at {self.address}: {error}"
+        return None
+
+
+class SlowStore(Store):
+    """A store for tests of overload, which takes its time: at most so many teas are loaded in a second."""
+
+    def __init__(self, host, port, teas_per_s):
+        super().__init__(host, port)
+        self._tea_s = 1 / teas_per_s
+
+    def load(self, teas):
+        teas = list(teas)
+        time.sleep(self._tea_s * len(teas))
+        return super().load(teas)
+
+
+def _count_set_aside(pipe, count):
+    pipe.ltrim(SET_ASIDE, -MOST_SET_ASIDE, -1).incrby(SET_ASIDE_COUNT, count)
 
 
 def _fields(value):

@@ -1,47 +1,44 @@
-"""What every server shares: a Flask application with one form of errors, limits on what comes in, and serving it.
+"""What every Flask application of ours shares: one form of errors, limits on what comes in, and health.
 
-    app = create_app_for("db0", checks=..., status=...)     /healthz, /readyz, /status, problem+json errors
-    serve(app, "db0", host, port, threads)                  until SIGTERM or SIGINT, then returns
+    app = create_app_for("db0", threads, checks=..., status=...)     /healthz, /readyz, /status, problem+json errors
+    body = json_body()                                               or a Problem, which becomes the answer
 
 An error is `application/problem+json` (RFC 9457): {"type": "about:blank", "title", "status", "detail"}.
+
+A request holds a thread until it is answered. So that no kind of trouble holds all of them, only a part of them may
+wait for one thing, and the others are refused with a 503 at once.
 """
 
 import logging
 import os
-import signal
-import socket
-import sys
-import time
 import unicodedata
-from logging.handlers import RotatingFileHandler
-from queue import SimpleQueue
 
-from flask import Flask, Response, request
-from granian.http import HTTP1Settings
-from granian.net import SocketHolder
-from granian.server.mt import MTServer
+from flask import Flask, Response, current_app, g, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.http import HTTP_STATUS_CODES
 
 from emporium import wire
+from emporium.bulkhead import Bulkhead
 
 log = logging.getLogger(__name__)
 
 BODY_LIMIT_BYTES = 64 * 1024
 BATCH_LIMIT_BYTES = 2 * 1024 * 1024  # between services: wire.MOST_BYTES, or one record of 100 siblings with 64 entries
 NAME_LIMIT_BYTES = 255
-GRACE_S = 5
-BIND_PATIENCE_S = 2
 
 
 class Problem(Exception):
-    """An answer that is an error. `detail` says what was wrong, and what to do where that helps."""
+    """An answer that is an error. `detail` says what was wrong, and what to do where that helps.
 
-    def __init__(self, status, detail, headers=None):
+    `members` stand beside the usual four in the answer, for programs (RFC 9457, section 3.2).
+    """
+
+    def __init__(self, status, detail, headers=None, members=None):
         super().__init__(detail)
         self.status = status
         self.detail = detail
         self.headers = headers or {}
+        self.members = members or {}
 
 
 def unavailable(detail):
@@ -54,33 +51,30 @@ def unsure(detail):
     return Problem(504, f"{detail}; it may have been done all the same, and is safe to repeat")
 
 
-# ---- answers
+class App(Flask):
+    """A Flask application that knows how many requests it can carry at once, and for what it keeps room."""
+
+    def __init__(self, service, threads):
+        super().__init__(service, static_folder=None)
+        self.threads = threads
+        self.url_map.merge_slashes = False  # else /rating//x is answered with a redirect, in HTML
+        # An eighth of the threads stays free to say no, and that we live.
+        self.requests = Bulkhead(threads - max(1, threads // 8), lambda: unavailable(f"{service} has its hands full"))
+        self.bodies = Bulkhead(threads // 2, lambda: unavailable(f"{service} waits for too many bodies already"))
+
+    def make_default_options_response(self):
+        allowed = super().make_default_options_response()
+        return Response(status=204, headers={"Allow": allowed.headers["Allow"]}, content_type="")
 
 
-def answer(body, headers=None, status=200):
-    """A JSON answer. `body` is bytes that are JSON already, or a value to encode."""
-    text = body if isinstance(body, bytes) else wire.encode(body)
-    return Response(text, status, headers, mimetype="application/json")
+def create_app_for(service, threads, checks, status):
+    """An App that knows how to fail, and how it is.
 
-
-def answer_problem(problem):
-    body = {
-        "type": "about:blank",
-        "title": HTTP_STATUS_CODES.get(problem.status, "Error"),
-        "status": problem.status,
-        "detail": problem.detail,
-    }
-    return Response(wire.encode(body), problem.status, problem.headers, mimetype="application/problem+json")
-
-
-def create_app_for(service, checks, status):
-    """A Flask application that knows how to fail, and how it is.
-
+    threads  how many requests it carries at once
     checks   () -> {what: trouble in words, or None}: all None means that the service can do its whole job
     status   () -> a dict for people and tools
     """
-    app = Flask(service, static_folder=None)
-    app.url_map.merge_slashes = False  # else /rating//x is answered with a redirect, in HTML
+    app = App(service, threads)
 
     @app.errorhandler(Problem)
     def ours(problem):
@@ -100,6 +94,21 @@ def create_app_for(service, checks, status):
         log.exception("%s %s failed", request.method, request.path)
         return answer_problem(Problem(500, "an error on our side; the log of this service tells more"))
 
+    @app.before_request
+    def admit():
+        if request.environ["PATH_INFO"].startswith("//"):
+            raise Problem(404, "there is nothing at this path: it begins with two slashes")  # Flask would take one off
+        if request.routing_exception is None and request.method != "OPTIONS" and not _accepts_json():
+            raise Problem(406, f"answers are application/json, which Accept: {request.headers['Accept']} rules out")
+        if request.endpoint != "healthz":
+            app.requests.__enter__()
+            g.is_admitted = True
+
+    @app.teardown_request
+    def leave(_error):
+        if g.pop("is_admitted", False):
+            app.requests.__exit__()
+
     @app.get("/healthz")
     def healthz():
         return answer({"service": service, "pid": os.getpid()})
@@ -117,28 +126,66 @@ def create_app_for(service, checks, status):
     return app
 
 
+# ---- answers
+
+
+def answer(body, headers=None, status=200):
+    """A JSON answer. `body` is bytes that are JSON already, or a value to encode."""
+    text = body if isinstance(body, bytes) else wire.encode(body)
+    return Response(text, status, headers, mimetype="application/json")
+
+
+def answer_problem(problem):
+    body = {
+        "type": "about:blank",
+        "title": HTTP_STATUS_CODES.get(problem.status, "Error"),
+        "status": problem.status,
+        "detail": problem.detail,
+        **problem.members,
+    }
+    return Response(wire.encode(body), problem.status, problem.headers, mimetype="application/problem+json")
+
+
+def _accepts_json():
+    accept = request.environ.get("HTTP_ACCEPT", "")
+    if accept in ("", "*/*", "application/json"):  # what nearly everyone sends
+        return True
+    kinds = request.accept_mimetypes
+    with_parameters = any(kind.startswith("application/json;") and quality > 0 for kind, quality in kinds)
+    return not kinds or kinds.quality("application/json") > 0 or with_parameters
+
+
 # ---- what comes in
 
 
 def json_body(limit_bytes=BODY_LIMIT_BYTES):
-    """The body of this request, as bytes. Raises a Problem: 415 unless it says JSON, 413 too large, 400 cut short."""
+    """The body of this request, as bytes. Raises a Problem: 415 unless it says JSON, 413 too large, 400 cut short,
+    503 when half of our threads wait for bodies already."""
     if request.mimetype != "application/json":
         sent = request.mimetype or "none"
         raise Problem(
             415, f"Content-Type must be application/json, not {sent}: curl -H'Content-type: application/json'"
         )
+    if coding := request.headers.get("Content-Encoding"):
+        raise Problem(415, f"Content-Encoding {coding} is not for us: send the JSON as it is")
     announced = request.content_length
     if announced is not None and announced > limit_bytes:
         raise Problem(413, f"a body may have {limit_bytes} bytes, this one has {announced}")
-    body = bytearray()
-    # The server gives a body in pieces, and one whose sender went away as if it were whole. Where its length was
-    # not announced nobody can tell: then it must at least be JSON.
-    while len(body) <= limit_bytes and (piece := request.stream.read(limit_bytes + 1 - len(body))):
-        body += piece
+    with current_app.bodies:
+        body = _read_at_most(limit_bytes + 1)
     if len(body) > limit_bytes:
         raise Problem(413, f"a body may have {limit_bytes} bytes, this one has more")
     if announced is not None and len(body) < announced:
         raise Problem(400, f"the body ended after {len(body)} of {announced} bytes")
+    return body
+
+
+def _read_at_most(limit_bytes):
+    # The server gives a body in pieces, and one whose sender went away as if it were whole. Where its length was
+    # not announced nobody can tell: then it must at least be JSON.
+    body = bytearray()
+    while len(body) < limit_bytes and (piece := request.stream.read(limit_bytes - len(body))):
+        body += piece
     return bytes(body)
 
 
@@ -155,132 +202,22 @@ def checked(decode, body):
 def tea_name(name):
     """The name in Unicode's composed form (NFC), so that one word is one tea. Raises a Problem 400."""
     name = unicodedata.normalize("NFC", name)
-    if "\N{REPLACEMENT CHARACTER}" in name:
-        raise Problem(400, "the name of a tea must be UTF-8")
+    _check_name("tea", name)
     if any(unicodedata.category(character) == "Cc" for character in name):
         raise Problem(400, "the name of a tea must not hold control characters")
     if name in (".", ".."):
         raise Problem(400, "'.' and '..' cannot name a tea: HTTP clients fold them away")
-    if len(name.encode()) > NAME_LIMIT_BYTES:
-        raise Problem(400, f"the name of a tea may have {NAME_LIMIT_BYTES} bytes")
     return name
 
 
-# ---- serving
+def channel_name(name):
+    """The name of a channel, any text of 1 to 255 bytes. Raises a Problem 400."""
+    _check_name("channel", name)
+    return name
 
 
-def log_to(logfile):
-    """Send the log of this process to standard error and, when given, to a file too."""
-    handlers = [logging.StreamHandler()]
-    if logfile is not None:
-        try:
-            handlers.append(RotatingFileHandler(logfile, maxBytes=5_000_000, backupCount=2))
-        except OSError as error:
-            print(f"{sys.argv[0]}: bad settings: logfile: {error}", file=sys.stderr, flush=True)
-            sys.exit(2)
-    logging.getLogger("urllib3").setLevel(logging.ERROR)  # it warns of each connection that it does not keep
-    logging.basicConfig(
-        level=logging.INFO, handlers=handlers, format="%(asctime)s %(levelname)s %(message)s", force=True
-    )
-
-
-class OneProcessServer(MTServer):
-    """granian's threaded server with its one worker in this very process, so that a killed service is dead.
-
-    granian offers this only to Pythons without a GIL, since there several such workers gain something. With one
-    worker nothing depends on it. What is overridden here is granian's inside: the version is pinned.
-    """
-
-    def __init__(self, **settings):
-        super().__init__(**settings)
-        self.main_loop_interrupt = _Interrupt()
-        self.signal_handler_reload = self.signal_handler_interrupt  # SIGHUP, of a closed terminal, ends it too
-
-    def _check_gil(self):
-        pass
-
-    def _init_shared_socket(self):
-        # granian's own socket has SO_REUSEPORT: a second server on the port would start, and get half the requests.
-        listener = _bind(self.bind_addr, self.bind_port)
-        listener.listen(self.backlog)
-        listener.setblocking(False)
-        self._shd = SocketHolder(listener.detach(), False, self.backlog)
-        log.info("%s listens on http://%s:%s, pid %s", self.target, self.bind_addr, self.bind_port, os.getpid())
-
-    def _stop_workers(self):
-        for worker in self.wrks:
-            worker.terminate()
-        for worker in self.wrks:
-            worker.join(GRACE_S)
-        if any(worker.inner.is_alive() for worker in self.wrks):  # its own is_alive() says no once it was told to end
-            log.warning("a request was still in flight after %s s, and is cut", GRACE_S)
-            logging.shutdown()
-            os._exit(0)
-        self.wrks.clear()
-
-
-class _Interrupt:
-    """What granian uses of threading.Event, whose set() in a signal handler can wait for its own thread for ever."""
-
-    def __init__(self):
-        self._heard = SimpleQueue()
-
-    def set(self):
-        self._heard.put(None)
-
-    def wait(self):
-        self._heard.get()
-
-    def clear(self):
-        """Nothing to clear: each `set` ends one `wait`."""
-
-
-def serve(app, service, host, port, threads):
-    """Serve the Flask application until SIGTERM or SIGINT: the listener closes at once, and what is in flight
-    has 5 s to finish. Exits 1 when the port is taken, naming its holder."""
-    try:
-        address = socket.gethostbyname(host)
-        server = OneProcessServer(
-            target=service,
-            address=address,
-            port=port,
-            interface="wsgi",
-            http="1",
-            workers=1,
-            blocking_threads=threads,
-            backlog=1024,
-            backpressure=4096,  # counts connections, idle ones too
-            http1_settings=HTTP1Settings(header_read_timeout=30_000),  # ms
-            log_level="error",
-            log_dictconfig={"loggers": {"_granian": {"propagate": True}, "granian.access": {}}},
-        )
-        server.serve(target_loader=lambda: app, wrap_loader=False)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)  # one more must not change how we end: on our way out, with 0
-    except OSError as error:
-        sys.exit(f"{service}: cannot listen on {host}:{port}: {error}{_holder_of(port)}")
-
-
-def _bind(address, port):
-    """A bound socket. The process before us may just be leaving, so a taken port is tried again for 2 s."""
-    patience_ends = time.monotonic() + BIND_PATIENCE_S
-    while True:
-        listener = socket.socket()
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit it: no 40 ms waits
-        try:
-            listener.bind((address, port))
-        except OSError:
-            listener.close()
-            if time.monotonic() > patience_ends:
-                raise
-            time.sleep(0.05)
-        else:
-            return listener
-
-
-def _holder_of(port):
-    from emporium.ports import holder_of  # only here: a server that starts well has no need of psutil
-
-    holder = holder_of(port)
-    return f"; {holder}" if holder else ""
+def _check_name(what, name):
+    if "\N{REPLACEMENT CHARACTER}" in name:
+        raise Problem(400, f"the name of a {what} must be UTF-8")
+    if len(name.encode()) > NAME_LIMIT_BYTES:
+        raise Problem(400, f"the name of a {what} may have {NAME_LIMIT_BYTES} bytes")

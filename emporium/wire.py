@@ -122,9 +122,13 @@ def decode_rating(body):
     return Sibling(as_stored(rated.rating), VectorClock.fromDict(rated.clock))
 
 
-def encode_reading(value):
+def reading(value):
     """What a read answers: `choices` and `clocks` in the same, canonical order."""
-    return encode({"rating": value.rating, "choices": choices_of(value), "clocks": clocks_of(value)})
+    return {"rating": value.rating, "choices": choices_of(value), "clocks": clocks_of(value)}
+
+
+def encode_reading(value):
+    return encode(reading(value))
 
 
 def choices_of(value):

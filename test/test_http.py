@@ -479,7 +479,7 @@ def test_a_client_may_say_nothing_about_what_it_accepts(door, tea):
 
 
 def test_an_error_is_never_html_even_for_those_who_ask_for_it(door, tea):
-    headers = {"Accept": "text/html", "Content-Type": "text/html"}
+    headers = {"Accept": "text/html, */*;q=0.1", "Content-Type": "text/html"}
 
     assert_problem(door.ask("PUT", path_of(tea), RATED, headers), 415)
     assert_problem(door.ask("GET", "/nothing/here", headers=headers), 404)
@@ -641,7 +641,7 @@ def test_a_primary_that_is_gone_costs_its_own_teas_and_no_others(course, lb):
         assert_problem(answer, 503, "db1", "refused")
         assert answer.headers["Retry-After"] == "1"
     assert [answer.status for answer in served] == [200, 200, 200]
-    assert {answer.status for answer in weak} == {200, 503}
+    assert {answer.status for answer in weak} == {200}
     assert_answers(lb.get(lost), reading(4, (4, {"c0": 1})))
 
 
@@ -666,6 +666,7 @@ def test_a_primary_that_hangs_leaves_a_write_unsure_and_a_read_undone(course, lb
     assert_problem(put, 504, "db1", "may have been done")
     assert_problem(deleted, 504, "db1", "may have been done")
     assert_problem(read, 503, "db1")
+    wait_until_ready(lb)
     assert lb.get(hers).body in (reading(4, (4, {"c0": 1})), reading(5, (5, {"c0": 2})))
     assert_answers(lb.put(hers, 5, {"c0": 2}), {"rating": 5})
 

@@ -1,0 +1,94 @@
+"""Leaving alone what does not answer, so that one service that hangs costs only what needs it.
+
+A Watch is a breaker: once something timed out it is asked no more, but for one probe a second, until it is back.
+Guarded is a Peer behind a Watch and a bulkhead.
+"""
+
+import logging
+import threading
+import time
+
+from emporium.bulkhead import Bulkhead
+from emporium.peers import NotReached, PeerError
+
+log = logging.getLogger(__name__)
+
+PROBE_S = 1.0
+
+
+class Watch:
+    """Whether something that we need answers. Once it failed it is left alone, and probed once a second.
+
+    name       what it is, for the log
+    ask        () -> why it still does not answer, in words; None when it does. Has a deadline of its own
+    on_return  called, in the probing thread, each time that it is back
+    """
+
+    def __init__(self, name, ask, on_return=lambda: None):
+        self._name = name
+        self._ask = ask
+        self._on_return = on_return
+        self._lock = threading.Lock()
+        self._trouble = None
+
+    @property
+    def trouble(self):
+        """What went wrong, in words; None while it answers."""
+        return self._trouble
+
+    def failed(self, error):
+        """Note that it did not answer. The first time starts the probing."""
+        with self._lock:
+            is_new = self._trouble is None
+            self._trouble = str(error)
+        if is_new:
+            log.warning("%s; left alone until it answers again", error)
+            threading.Thread(target=self._probe, name=f"probe {self._name}", daemon=True).start()
+
+    def _probe(self):
+        trouble = self._trouble
+        while trouble is not None:
+            self._trouble = trouble
+            time.sleep(PROBE_S)
+            trouble = self._ask()
+        with self._lock:
+            self._trouble = None
+        log.warning("%s answers again", self._name)
+        self._on_return()
+
+
+class Guarded:
+    """A Peer that at most `most_waiting` callers wait for at a time, and that is left alone after a timeout.
+
+    What it refuses, it refuses at once and as NotReached: surely nothing was done.
+    """
+
+    def __init__(self, peer, most_waiting):
+        self.name = peer.name
+        self.url = peer.url
+        self._peer = peer
+        self._bulkhead = Bulkhead(
+            most_waiting, lambda: NotReached(f"{peer.name} at {peer.url} has {most_waiting} requests waiting already")
+        )
+        self._watch = Watch(peer.name, lambda: trouble_reaching(peer))
+
+    def call(self, method, path, body=None):
+        """As Peer.call: the Answer; raises NotReached or NoAnswer."""
+        if trouble := self._watch.trouble:
+            raise NotReached(f"{trouble}; it is left alone until it answers again")
+        with self._bulkhead:
+            try:
+                return self._peer.call(method, path, body)
+            except PeerError as error:
+                if error.is_timeout:
+                    self._watch.failed(error)
+                raise
+
+
+def trouble_reaching(peer):
+    """Why the peer does not answer; None when it does. Any answer will do: a plain course server has no /healthz."""
+    try:
+        peer.call("GET", "/healthz")
+    except PeerError as error:
+        return str(error)
+    return None

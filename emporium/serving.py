@@ -1,0 +1,151 @@
+"""Serving a Flask application from one process: until it is told to stop, on a port that is ours alone.
+
+`log_to` says where the log goes, `serve` serves and returns when SIGTERM or SIGINT has ended it.
+"""
+
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from logging.handlers import RotatingFileHandler
+from queue import SimpleQueue
+
+from granian.http import HTTP1Settings
+from granian.net import SocketHolder
+from granian.server.mt import MTServer
+
+log = logging.getLogger(__name__)
+
+GRACE_S = 5
+BIND_PATIENCE_S = 2
+HEADERS_S = 10  # for a request to say all its headers; a kept connection may be idle for as long
+MOST_CONNECTIONS = 4096
+
+
+def log_to(logfile):
+    """Send the log of this process to standard error and, when given, to a file too."""
+    handlers = [logging.StreamHandler()]
+    if logfile is not None:
+        try:
+            handlers.append(RotatingFileHandler(logfile, maxBytes=5_000_000, backupCount=2))
+        except OSError as error:
+            print(f"{sys.argv[0]}: bad settings: logfile: {error}", file=sys.stderr, flush=True)
+            sys.exit(2)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # it warns of each connection that it does not keep
+    logging.basicConfig(
+        level=logging.INFO, handlers=handlers, format="%(asctime)s %(levelname)s %(message)s", force=True
+    )
+
+
+class OneProcessServer(MTServer):
+    """granian's threaded server with its one worker in this very process, so that a killed service is dead.
+
+    granian offers this only to Pythons without a GIL, since there several such workers gain something. With one
+    worker nothing depends on it. What is overridden here is granian's inside: the version is pinned.
+    """
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.main_loop_interrupt = _Interrupt()
+        self.signal_handler_reload = self.signal_handler_interrupt  # SIGHUP, of a closed terminal, ends it too
+
+    def _check_gil(self):
+        pass
+
+    def _init_shared_socket(self):
+        # granian's own socket has SO_REUSEPORT: a second server on the port would start, and get half the requests.
+        listener = _bind(self.bind_addr, self.bind_port)
+        listener.listen(self.backlog)
+        listener.setblocking(False)
+        self._shd = SocketHolder(listener.detach(), False, self.backlog)
+        log.info("%s listens on http://%s:%s, pid %s", self.target, self.bind_addr, self.bind_port, os.getpid())
+
+    def _stop_workers(self):
+        for worker in self.wrks:
+            worker.terminate()
+        for worker in self.wrks:
+            worker.join(GRACE_S)
+        if any(worker.inner.is_alive() for worker in self.wrks):  # its own is_alive() says no once it was told to end
+            log.warning("a request was still in flight after %s s, and is cut", GRACE_S)
+            logging.shutdown()
+            os._exit(0)
+        self.wrks.clear()
+
+
+class _Interrupt:
+    """What granian uses of threading.Event, whose set() in a signal handler can wait for its own thread for ever."""
+
+    def __init__(self):
+        self._heard = SimpleQueue()
+
+    def set(self):
+        self._heard.put(None)
+
+    def wait(self):
+        self._heard.get()
+
+    def clear(self):
+        """Nothing to clear: each `set` ends one `wait`."""
+
+
+def serve(app, service, host, port):
+    """Serve the application, an emporium.web.App, until SIGTERM or SIGINT: the listener closes at once, and what is
+    in flight has 5 s to finish. Exits 1 when the port is taken, naming its holder."""
+    _allow_many_connections()
+    try:
+        address = socket.gethostbyname(host)
+        server = OneProcessServer(
+            target=service,
+            address=address,
+            port=port,
+            interface="wsgi",
+            http="1",
+            workers=1,
+            blocking_threads=app.threads,
+            backlog=1024,
+            backpressure=MOST_CONNECTIONS,  # idle ones count, too
+            http1_settings=HTTP1Settings(header_read_timeout=HEADERS_S * 1000),
+            log_level="error",
+            log_dictconfig={"loggers": {"_granian": {"propagate": True}, "granian.access": {}}},
+        )
+        server.serve(target_loader=lambda: app, wrap_loader=False)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)  # one more must not change how we end: on our way out, with 0
+    except OSError as error:
+        sys.exit(f"{service}: cannot listen on {host}:{port}: {error}{_holder_of(port)}")
+
+
+def _allow_many_connections():
+    # Many systems allow a process 1,024 files at first, and more when it asks.
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * MOST_CONNECTIONS if most == resource.RLIM_INFINITY else min(2 * MOST_CONNECTIONS, most)
+    if allowed != resource.RLIM_INFINITY and allowed < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+
+
+def _bind(address, port):
+    """A bound socket. The process before us may just be leaving, so a taken port is tried again for 2 s."""
+    patience_ends = time.monotonic() + BIND_PATIENCE_S
+    while True:
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit it: no 40 ms waits
+        try:
+            listener.bind((address, port))
+        except OSError:
+            listener.close()
+            if time.monotonic() > patience_ends:
+                raise
+            time.sleep(0.05)
+        else:
+            return listener
+
+
+def _holder_of(port):
+    from emporium.ports import holder_of  # only here: a server that starts well has no need of psutil
+
+    holder = holder_of(port)
+    return f"; {holder}" if holder else ""
