@@ -63,8 +63,10 @@ class App(Flask):
         self.bodies = Bulkhead(threads // 2, lambda: unavailable(f"{service} waits for too many bodies already"))
 
     def make_default_options_response(self):
-        allowed = super().make_default_options_response()
-        return Response(status=204, headers={"Allow": allowed.headers["Allow"]}, content_type="")
+        response = super().make_default_options_response()  # has Allow
+        response.status_code = 204
+        del response.headers["Content-Type"]
+        return response
 
 
 def create_app_for(service, threads, checks, status):

@@ -10,6 +10,7 @@ canonical form. A message names the field at fault and what was expected.
 """
 
 import unicodedata
+from contextlib import suppress
 from itertools import islice
 from typing import Annotated, NamedTuple
 
@@ -91,6 +92,9 @@ def decode(text, shape=object):
     try:
         return msgspec.json.decode(text, type=shape)
     except msgspec.ValidationError as error:
+        if shape is not object:  # it stopped at the first thing amiss: what comes after that may be no JSON at all
+            with suppress(BadShape):
+                decode(text)
         raise BadShape(_in_words(error)) from error
     except (msgspec.DecodeError, UnicodeError) as error:
         raise BadJSON(f"the body is not valid JSON: {error}") from error

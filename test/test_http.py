@@ -5,6 +5,7 @@ itself puts on a channel. Where both doors have a row, both are asked: the load 
 test has teas of its own.
 """
 
+import gzip
 import json
 import os
 import socket
@@ -369,6 +370,15 @@ def test_the_type_of_content_may_have_parameters_and_capitals(door, tea, content
         b'{"rating":03,"clock":{"c0":1}}',
         b'{"rating":3,"clock":{"c\xff":1}}',
         b'\xef\xbb\xbf{"rating":3,"clock":{"c0":1}}',
+        RATED.encode("utf-16"),
+        RATED.encode("utf-16-be"),
+        RATED.encode("utf-32"),
+        b"[" * 30_000 + b"]" * 30_000,
+        b'{"rating":' * 5_000 + b"3" + b"}" * 5_000,
+        b'{"clock":' + b"[" * 30_000 + b"]" * 30_000 + b"}",
+        b'{"rating":3,"clock":{"c0":1},"x":' + b'{"y":' * 10_000 + b"3" + b"}" * 10_001,
+        b'{"rating":[3,"clock":{"c0":1}}',
+        b'{"rating":"\\ud800","clock":{"c0":1}}',
     ],
 )
 def test_what_is_no_json_is_refused_as_such(door, tea, body):
@@ -401,6 +411,19 @@ def test_what_is_no_json_is_refused_as_such(door, tea, body):
         ('{"rating":3,"clock":{"c0":"1"}}', "clock"),
         ('{"rating":3,"clock":{"c0":9007199254740992}}', "clock"),
         ('{"rating":3,"clock":{"":1}}', "clock"),
+        ('{"rating":3,"clock":{"c0":true}}', "clock"),
+        ('{"rating":3,"clock":{"c0":null}}', "clock"),
+        ('{"rating":3,"clock":{"c0":1e400}}', "clock"),
+        ('{"rating":3,"clock":{"c/0":1}}', "clock"),
+        ('{"rating":3,"clock":{"c0\\n":1}}', "clock"),
+        ('{"rating":3,"clock":{"th\\u00e9":1}}', "clock"),
+        (json.dumps({"rating": 3, "clock": {"c" * 65: 1}}), "clock"),
+        (json.dumps({"rating": 3, "clock": {f"c{n}": 1 for n in range(65)}}), "clock"),
+        ('{"rating":{},"clock":{"c0":1}}', "rating"),
+        ('{"rating":[3],"clock":{"c0":1}}', "rating"),
+        ('{"rating":"","clock":{"c0":1}}', "rating"),
+        ('{"rating":' + "9" * 5_000 + ',"clock":{"c0":1}}', "rating"),
+        ('{"Rating":3,"clock":{"c0":1}}', "Rating"),
         ('{"rating":3,"clock":{"c0":1},"consistency":"weak"}', "consistency"),
     ],
 )
@@ -484,6 +507,75 @@ def test_an_error_is_never_html_even_for_those_who_ask_for_it(door, tea):
     assert_problem(door.ask("PUT", path_of(tea), RATED, headers), 415)
     assert_problem(door.ask("GET", "/nothing/here", headers=headers), 404)
     assert_problem(door.ask("POST", path_of(tea), headers=headers), 405)
+
+
+# ---- methods and types that a path does not have
+
+
+OPTIONS_OF = {"/rating/assam": {"GET", "HEAD", "PUT", "DELETE", "OPTIONS"}, "/ratings": {"GET", "HEAD", "OPTIONS"}}
+
+
+@pytest.mark.parametrize("path", OPTIONS_OF)
+def test_options_tells_what_a_path_can_do(door, path):
+    answer = door.ask("OPTIONS", path)
+
+    assert (answer.status, answer.text, answer.headers["Content-Type"]) == (204, "", None)
+    assert set(answer.headers["Allow"].split(", ")) == OPTIONS_OF[path]
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH", "TRACE", "CONNECT", "BREW"])
+@pytest.mark.parametrize("path", OPTIONS_OF)
+def test_a_method_that_a_path_does_not_have_is_refused_with_those_that_it_has(door, path, method):
+    answer = door.ask(method, path)
+
+    assert_problem(answer, 405, method)
+    assert set(answer.headers["Allow"].split(", ")) == OPTIONS_OF[path]
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "HEAD", "OPTIONS", "POST"])
+@pytest.mark.parametrize(
+    "path", ["/", "/rating", "/rating/", "/rating/a/b", "/rating/a%2Fb", "/rating/a%2fb", "/nothing", "//healthz", "*"]
+)
+def test_another_path_is_not_found_whatever_the_method(door, method, path):
+    answer = door.ask(method, path, RATED if method == "PUT" else None)
+
+    assert (answer.status, answer.headers["Content-Type"]) == (404, "application/problem+json")
+
+
+ANYTHING = [
+    None,
+    "",
+    "*/*",
+    "application/*",
+    "application/json",
+    "text/html, */*;q=0.1",
+    "application/json;charset=utf-8",
+]
+NO_JSON = ["text/html", "application/xml, text/*", "application/json;q=0, */*", "*/*;q=0", "tea"]
+
+
+@pytest.mark.parametrize("accept", ANYTHING)
+def test_whoever_takes_json_gets_it(door, tea, accept):
+    headers = {"Content-Type": "application/json"} | ({} if accept is None else {"Accept": accept})
+
+    assert_answers(door.put_text(tea, RATED, headers), {"rating": 3})
+    assert_answers(door.ask("GET", path_of(tea), headers=headers), reading(3, (3, {"c0": 1})))
+
+
+@pytest.mark.parametrize("accept", NO_JSON)
+def test_whoever_takes_no_json_is_told_so_and_changes_nothing(door, tea, accept):
+    headers = {"Content-Type": "application/json", "Accept": accept}
+
+    for method, path in (("PUT", path_of(tea)), ("GET", path_of(tea)), ("GET", "/healthz")):
+        assert_problem(door.ask(method, path, RATED if method == "PUT" else None, headers), 406, accept)
+
+    assert_answers(door.get(tea), UNRATED)
+
+
+def test_a_compressed_body_is_refused(door, tea):
+    answer = door.put_text(tea, gzip.compress(RATED.encode()), {**JSON, "Content-Encoding": "gzip"})
+
+    assert_problem(answer, 415, "Content-Encoding", "gzip")
 
 
 # ---- bodies that are too long or too short
