@@ -72,13 +72,13 @@ class Guarded:
         )
         self._watch = Watch(peer.name, lambda: trouble_reaching(peer))
 
-    def call(self, method, path, body=None):
+    def call(self, method, path, body=None, deadline_s=None):
         """As Peer.call: the Answer; raises NotReached or NoAnswer."""
         if trouble := self._watch.trouble:
             raise NotReached(f"{trouble}; it is left alone until it answers again")
         with self._bulkhead:
             try:
-                return self._peer.call(method, path, body)
+                return self._peer.call(method, path, body, deadline_s)
             except PeerError as error:
                 if error.is_timeout:
                     self._watch.failed(error)

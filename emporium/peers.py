@@ -71,30 +71,37 @@ class Peer:
     def __init__(self, name, host, port, deadline_s, connections=1):
         self.name = name
         self.url = f"http://{host}:{port}"
+        self._deadline_s = deadline_s
         # More calls than `connections` at once open further connections, which are not kept.
         self._pool = _Pool(
             host,
             port,
             maxsize=connections,
-            timeout=urllib3.Timeout(connect=CONNECT_S, total=deadline_s),
             retries=False,
             headers=JSON_HEADERS,
-            deadline_s=deadline_s,
             on_connect=self._note_connection,
         )
         self._connections_opened = 0
         self._judged_plain = None  # (connections opened by then, when), while it counts as a plain course server
 
-    def call(self, method, path, body=None):
-        """The peer's Answer. Raises NotReached or NoAnswer. `path` is already percent-encoded, `body` bytes."""
+    def call(self, method, path, body=None, deadline_s=None):
+        """The peer's Answer. Raises NotReached or NoAnswer. `path` is already percent-encoded, `body` bytes.
+
+        `deadline_s` may be shorter than the peer's own.
+        """
+        deadline_s = deadline_s or self._deadline_s
+        timeout = urllib3.Timeout(connect=CONNECT_S, total=deadline_s)
         try:
-            response = self._pool.urlopen(method, path, body=body, redirect=False)
-        except ConnectTimeoutError as error:  # a refused connection counts as one to urllib3
-            message = f"{self.name} at {self.url} cannot be reached: {_in_words(error)}"
-            raise NotReached(message, not isinstance(error, NewConnectionError)) from error
+            response = self._pool.urlopen(method, path, body=body, redirect=False, timeout=timeout)
+        except NewConnectionError as error:
+            raise NotReached(f"{self.name} at {self.url} cannot be reached: {_in_words(error)}") from error
+        except ConnectTimeoutError as error:
+            raise NotReached(f"{self.name} at {self.url} takes no connection", is_timeout=True) from error
+        except ReadTimeoutError as error:
+            message = f"{self.name} at {self.url} did not answer within {deadline_s:.3g} s"
+            raise NoAnswer(message, is_timeout=True) from error
         except HTTPError as error:
-            message = f"{self.name} at {self.url} did not answer: {_in_words(error)}"
-            raise NoAnswer(message, isinstance(error, ReadTimeoutError)) from error
+            raise NoAnswer(f"{self.name} at {self.url} did not answer: {_in_words(error)}") from error
         return Answer(response.status, response.data, response.headers)
 
     def call_ours(self, path, body):
@@ -128,18 +135,22 @@ class _Connection(urllib3.connection.HTTPConnection):
     counts its connection objects, while it opens one anew when the other side had closed it.
     """
 
-    def __init__(self, *where, deadline_s, on_connect, **options):
+    def __init__(self, *where, on_connect, **options):
         super().__init__(*where, **options)
-        self._deadline_s = deadline_s
         self._on_connect = on_connect
-        self.ends = 0.0
+        self._used_at = 0.0
+        self.ends = 0.0  # when the present call must be over
 
     def request(self, *what, **options):
         now = time.monotonic()
-        if now > self.ends + IDLE_S:
+        if now > self._used_at + IDLE_S:
             self.close()
-        self.ends = now + self._deadline_s
+        self._used_at = now
         super().request(*what, **options)
+
+    def getresponse(self):
+        self.ends = time.monotonic() + self.timeout  # by now urllib3 has put there what is left for this call
+        return super().getresponse()
 
     def connect(self):
         super().connect()

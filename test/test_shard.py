@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emporium import wire
-from emporium.shard import Changes, Place, Write, Written, merge_gossip, merge_writes
+from emporium.shard import MOST_SIBLINGS, Changes, Place, TooMany, Write, Written, merge_gossip, merge_writes
 from emporium.siblings import UNRATED, Damaged, Sibling, merge
 from emporium.wire import Record
 from vectorclock import VectorClock
@@ -159,6 +159,52 @@ def test_a_step_answers_its_writes_in_their_order():
 
     assert [each.value.rating for each in written] == [1, 2, 3]
     assert {tea: value.rating for tea, value in changes.values.items()} == {"sencha": 3, "assam": 2}
+
+
+def crowd(size):
+    """A value of this many concurrent siblings."""
+    return value_of(*(sibling(number, **{f"c{number}": 1}) for number in range(size)))
+
+
+def test_a_write_that_would_leave_too_many_siblings_changes_nothing_and_is_not_remembered():
+    stored = {"assam": crowd(MOST_SIBLINGS)}
+
+    written, changes = merge_writes(shard_of_ring(), stored, 0, [put_rating("assam", 5, new=1)])
+
+    assert written == [TooMany(stored["assam"])]
+    assert changes == Changes()
+
+
+def test_of_two_writes_in_one_step_only_the_one_that_is_too_many_is_refused():
+    stored = {"assam": crowd(MOST_SIBLINGS - 1)}
+    writes = [put_rating("assam", 5, new=1), put_rating("assam", 5, newer=1), put_rating("assam", 6, new=2)]
+
+    written, changes = merge_writes(shard_of_ring(), stored, 0, writes)
+
+    full = merge(stored["assam"], [sibling(5, new=1)])
+    settled = merge(stored["assam"], [sibling(6, new=2)])
+    assert written == [Written(full, "stored"), TooMany(full), Written(settled, "stored")]
+    assert changes.values == {"assam": settled}
+    assert [record.value for record in changes.remembered] == [full, settled]
+
+
+@pytest.mark.parametrize(
+    ("write", "outcome"), [(put_rating("assam", 7, c7=1), "same"), (put_rating("assam", 1, c7=0), "stale")]
+)
+def test_a_write_that_changes_nothing_is_never_one_too_many(write, outcome):
+    stored = {"assam": crowd(MOST_SIBLINGS + 50)}
+
+    [written], _ = merge_writes(shard_of_ring(), stored, 0, [write])
+
+    assert written == Written(stored["assam"], outcome)
+
+
+def test_gossip_may_leave_any_number_of_siblings():
+    stored = {"assam": crowd(MOST_SIBLINGS)}
+
+    changes = merge_gossip(shard_of_ring(), stored, 0, [gossip("db2", "assam", sibling(5, new=1))])
+
+    assert len(changes.values["assam"].siblings) == MOST_SIBLINGS + 1
 
 
 def test_a_write_leaves_what_was_loaded_alone():

@@ -12,7 +12,7 @@ from harness import CALL_S, eventually, gone, start, stopped
 from shardparts import sibling, store_of, stored, value_of
 
 from emporium import wire
-from emporium.shard import Changes, Delete, Place, Read, Write, Written
+from emporium.shard import MOST_SIBLINGS, Changes, Delete, Place, Read, Write, Written
 from emporium.siblings import UNRATED, Damaged, Value
 from emporium.store import Store, StoreDown, StoreUnsure
 from emporium.wire import Record
@@ -255,6 +255,45 @@ def test_a_record_that_the_queue_refuses_holds_up_no_other(ground, shard, by_han
 
     assert shard.store.counts()["due"] == 0
     assert [tea for _, tea, _ in told(ground, "db0")] == ["first", "second", "third"]
+    assert shard.queue_watch.trouble is None
+    assert by_hand.lrange("set-aside", 0, -1) == ["not json"]
+    assert shard.store.counts()["set-aside"] == 1
+
+
+def test_of_what_was_set_aside_the_newest_twenty_are_kept_and_all_are_counted(ground, shard, by_hand):
+    by_hand.rpush("due", *(f"spoilt {number}" for number in range(25)))
+    shard.step([])
+    for number in range(5):
+        Queue(ground.layout.q, deadline_s=CALL_S).put("db1", {"senseless": number})
+    shard.step([])
+
+    kept = by_hand.lrange("set-aside", 0, -1)
+    assert kept[:2] == ["spoilt 10", "spoilt 11"]
+    assert kept[-5:] == [f'{{"senseless":{number}}}' for number in range(5)]
+    assert len(kept) == 20
+    assert shard.store.counts() == {"keys": 0, "digest": 0, "due": 0, "set-aside": 30}
+
+
+def test_the_largest_legal_record_goes_its_way(ground, shard):
+    """100 siblings, each with a clock of 64 entries of the longest ids and the largest counts, and the longest name."""
+    tea = '"' * 255
+    entries = [f"{'n' * 61}-{number:02}" for number in range(64)]
+    clocks = [dict.fromkeys(entries, wire.COUNT_LIMIT - 200) for _ in range(MOST_SIBLINGS)]
+    for number, clock in enumerate(clocks):  # each newer than all others in one entry, and older in another
+        clock[entries[0]] += number
+        clock[entries[1]] -= number
+    largest = value_of(*(sibling(-123456.7890123456 - number / 3, **clock) for number, clock in enumerate(clocks)))
+    assert len(largest.siblings) == MOST_SIBLINGS
+    shard.queue = Queue(ground.layout.q)  # with the deadline of a real shard
+
+    shard.store.change(Changes(remembered=[Record("db0", tea, largest)], now_due=1))
+    shard.step([])
+    other = shard_of(ground, index=1, queue_s=DEADLINE_S)
+    [read] = other.step([Read(tea)])
+
+    assert read == largest
+    assert len(wire.encode_record(Record("db0", tea, largest))) > 500_000
+    assert shard.store.counts()["set-aside"] == other.store.counts()["set-aside"] == 0
     assert shard.queue_watch.trouble is None
 
 
