@@ -119,6 +119,7 @@ class Stage:
     leave_redis     whether the Redis servers outlive the run
     patience_s      how long servers may take to answer
     always_restart  whether each story gets new servers, as in the course, or only one that needs other settings
+    slowed          {shard: how many teas it loads in a second, at most}
     """
 
     def __init__(
@@ -130,11 +131,13 @@ class Stage:
         leave_redis=False,
         patience_s=START_S,
         always_restart=True,
+        slowed=None,
     ):
         self.folder = Path(folder)
         self.ndb = ndb
         self.plain = plain
         self.leave_redis = leave_redis
+        self.slowed = slowed or {}
         self.always_restart = always_restart or "db" in plain  # a plain shard keeps its digest in memory
         self._running = None  # the settings of the shards and load balancer that run now
         self.layout = layout or Ports.find_free(ndb)
@@ -198,7 +201,9 @@ class Stage:
         stop_these(self.cluster.shards)
 
     def _shard(self, index, digest_length, ring):
-        settings = {**shard_settings(index, self.layout, ring, digest_length)}
+        settings = shard_settings(index, self.layout, ring, digest_length)
+        if index in self.slowed:
+            settings["slowed-to"] = self.slowed[index]
         if "db" in self.plain and index % 2 == 1:
             return self._plain(f"db{index}", "plainDB.py", self.layout.db(index), settings)
         return python_service(f"db{index}", "serverDB.py", self.layout.db(index), self._log_of, settings)
