@@ -157,11 +157,13 @@ def silent_server():
 
         thread = threading.Thread(target=accept)
         thread.start()
-        yield listener.getsockname()[1], came
-        listener.shutdown(socket.SHUT_RDWR)
-    thread.join()
-    for connection in came:
-        connection.close()
+        try:
+            yield listener.getsockname()[1], came
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for connection in came:
+                connection.close()
 
 
 def test_a_peer_that_timed_out_is_left_alone(monkeypatch):

@@ -1,6 +1,7 @@
 """What a shard keeps in its Redis, on a real Redis: whole or not at all, and not lost."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import count
@@ -12,7 +13,7 @@ from shardparts import sibling, store_of, stored, value_of
 from emporium import wire
 from emporium.shard import Changes
 from emporium.siblings import UNRATED, Damaged, Value
-from emporium.store import StoreDown, StoreUnsure
+from emporium.store import DEADLINE_S, StoreDown, StoreUnsure
 from emporium.wire import Cursor, Record
 
 NDB = 2
@@ -460,6 +461,38 @@ def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_one(store, redi
     assert stored(store, "bancha") == value_of(sibling(4, c0=1))
     assert store.counts()["digest"] == 0
     assert stored(store, "assam") == value_of(sibling(3, c0=1))
+
+
+def test_a_redis_that_timed_out_is_waited_for_once_and_used_again_when_it_is_back(store, redis_service):
+    put(store, "assam", sibling(3, c0=1))
+
+    with stopped(redis_service):
+        with pytest.raises(StoreDown, match="Timeout"):
+            stored(store, "assam")
+        began = time.monotonic()
+        for call in (
+            partial(stored, store, "assam"),
+            store.counts,
+            partial(put, store, "bancha", sibling(4, c0=1)),
+        ) * 10:
+            with pytest.raises(StoreDown, match="left alone"):
+                call()
+        took_s = time.monotonic() - began
+        assert "left alone" in store.trouble()
+
+    assert took_s < DEADLINE_S * 15  # for all 30
+    eventually(lambda: store.trouble() is None, "Redis is used again")
+    assert stored(store, "assam") == value_of(sibling(3, c0=1))
+    assert stored(store, "bancha") == UNRATED
+
+
+def test_a_redis_that_refuses_is_asked_again_the_next_time(store, redis_service):
+    with gone(redis_service):
+        for _ in range(3):
+            with pytest.raises(StoreDown, match="refused"):
+                stored(store, "assam")
+
+    assert stored(store, "assam") == UNRATED
 
 
 def test_a_connection_that_a_restart_has_broken_is_replaced_without_an_error(store, redis_service, call):
