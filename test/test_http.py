@@ -503,6 +503,20 @@ def test_json_that_says_something_else_is_refused_and_the_field_is_named(door, t
     assert_answers(door.get(tea), UNRATED)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"rating":9,"rating":3,"clock":{"c0":1}}',
+        '{"clock":{"c1":7},"rating":3,"clock":{"c0":1}}',
+        '{"rating":3,"clock":{"c0":7,"c0":1}}',
+        '{"rating":3,"clock":{' + '"c0":2,' * 200 + '"c0":1}}',
+    ],
+)
+def test_of_a_field_that_is_given_twice_the_last_counts(door, tea, body):
+    assert_answers(door.put_text(tea, body), {"rating": 3})
+    assert_answers(door.get(tea), reading(3, (3, {"c0": 1})))
+
+
 def test_a_refused_write_leaves_what_stands_as_it_is(door, tea):
     door.put(tea, 3, {"c0": 1})
     before = door.get(tea).text

@@ -15,7 +15,7 @@ from itertools import count
 
 import pytest
 from asking import CHUNKED, ask, assert_answers, assert_problem, padded
-from harness import CALL_S, gone, start, stopped
+from harness import CALL_S, JSON, gone, start, stopped
 
 from emporium.cluster import accepts_connections, python_service
 from emporium.ports import Ports
@@ -213,7 +213,21 @@ def test_another_type_of_content_is_refused(door, channel, content_type):
     assert door.waiting(channel) is None
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"n=1", b'{"n":NaN}', b'{"n":1} {"n":2}', b'{"n":"\xff"}', b"{'n':1}"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"n=1",
+        b'{"n":NaN}',
+        b'{"n":1} {"n":2}',
+        b'{"n":"\xff"}',
+        b"{'n':1}",
+        b'{"n":' + b"[" * 30_000 + b"]" * 30_000 + b"}",
+        '{"n":1}'.encode("utf-16"),
+        b"[" * 30_000,
+    ],
+)
 def test_what_is_no_json_is_refused_as_such(door, channel, body):
     assert_problem(door.ask("PUT", f"/q/{channel}", body), 400)
     assert door.waiting(channel) is None
@@ -250,9 +264,48 @@ def test_a_batch_that_makes_no_sense_changes_nothing(door, channel, path, body, 
     assert door.waiting(channel) == 1
 
 
-@pytest.mark.parametrize("path", ["/", "/q", "/q/", "/q/a/b", "/rating/assam", "/channel/db0", "/channel/db0/drop"])
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/q", "/q/", "/q/a/b", "/q/a%2Fb", "//q/a", "/q//a", "/rating/assam", "/channel/db0", "/channel/db0/drop"],
+)
 def test_an_unknown_path_is_not_found(door, path):
     assert_problem(door.ask("GET", path), 404)
+
+
+@pytest.mark.parametrize(("name", "words"), [("%ff", "UTF-8"), ("n" * 256, "255 bytes"), ("%C3%A9" * 128, "255 bytes")])
+def test_a_name_that_cannot_be_one_is_refused(door, name, words):
+    for method, path in [("PUT", f"/q/{name}"), ("GET", f"/q/{name}")]:
+        assert_problem(door.ask(method, path, '{"n": 1}'), 400, words)
+    for what, body in [("put", '{"records": []}'), ("take", "{}")]:
+        assert_problem(door.ask("POST", f"/channel/{name}/{what}", body), 400, words)
+
+
+@pytest.mark.parametrize("accept", ["text/html", "*/*;q=0"])
+def test_whoever_takes_no_json_is_told_so_and_takes_nothing(door, channel, accept):
+    door.put(channel, {"n": 1})
+
+    for method in ("GET", "PUT"):
+        answer = door.ask(method, f"/q/{channel}", '{"n": 2}', {**JSON, "Accept": accept})
+        assert_problem(answer, 406, accept)
+
+    assert door.waiting(channel) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/q/db0", {"GET", "PUT", "OPTIONS"}),
+        ("/clear", {"DELETE", "OPTIONS"}),
+        ("/channel/db0/put", {"POST", "OPTIONS"}),
+        ("/channel/db0/take", {"POST", "OPTIONS"}),
+        ("/healthz", {"GET", "HEAD", "OPTIONS"}),
+    ],
+)
+def test_options_tells_what_a_path_can_do_and_takes_nothing(door, path, allowed):
+    answer = door.ask("OPTIONS", path)
+
+    assert (answer.status, answer.text, answer.headers["Content-Type"]) == (204, "", None)
+    assert set(answer.headers["Allow"].split(", ")) == allowed
 
 
 @pytest.mark.parametrize(
