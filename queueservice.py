@@ -101,7 +101,8 @@ def _channel(channel, what):
 def _accepted(answer):
     if answer.is_ok:
         return answer
-    kind = Refused if 400 <= answer.status < 500 else BadAnswer
+    # Other statuses, such as 404, say that this is no queue at all: what waits for one must not be given up for that.
+    kind = Refused if answer.status in (400, 413, 422) else BadAnswer
     raise kind(f"the queue answered {answer.status}: {answer.body[:200].decode(errors='replace')}")
 
 

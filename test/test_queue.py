@@ -20,7 +20,7 @@ from harness import CALL_S, JSON, gone, start, stopped
 from emporium.cluster import accepts_connections, python_service
 from emporium.ports import Ports
 from emporium.service import stop_these
-from queueservice import DEADLINE_S, BadAnswer, NoAnswer, NotReached, Queue
+from queueservice import DEADLINE_S, BadAnswer, NoAnswer, NotReached, Queue, Refused
 from vectorclock import VectorClock
 
 MOST_RECORDS = 256
@@ -818,8 +818,19 @@ def test_one_that_is_no_queue_gives_a_bad_answer(reply):
                 call(Queue(port))
 
 
+@pytest.mark.parametrize("status", [401, 404, 405, 429, 500, 503])
+def test_only_what_is_said_of_the_message_counts_as_its_refusal(status):
+    """Whoever waits for a queue must not give up its messages because something else is on the port."""
+    reply = f"HTTP/1.1 {status} Oh\r\nContent-Length: 0\r\n\r\n".encode()
+
+    with stranger(reply) as port, pytest.raises(BadAnswer) as refused:
+        Queue(port).put_all("db0", [b"{}"])
+
+    assert not isinstance(refused.value, Refused)
+
+
 def test_what_the_queue_refuses_is_told_with_its_reason(queue, channel):
-    with pytest.raises(BadAnswer, match=r"413.*65536 bytes"):
+    with pytest.raises(Refused, match=r"413.*65536 bytes"):
         queue.put(channel, {"long": "x" * 70_000})
 
 
