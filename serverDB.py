@@ -45,7 +45,7 @@ class Shard:
         self.queue = queue
         self.queue_watch = Watch("the queue", lambda: trouble_reaching(queue.peer), on_return=self.catch_up)
         # One step at a time: no read-merge-write on a tea may slip into another one.
-        self._turn = Turn(place.name, most_waiting, TURN_S)
+        self.turn = Turn(place.name, most_waiting, TURN_S)
 
     def step(self, operations):
         """What each Write, Delete and Read of one tea came to, in the order of `operations`.
@@ -56,7 +56,7 @@ class Shard:
         The course's order: a write is stored and remembered, and then gossip is checked; a read checks gossip
         first. Operations that come together have all been waiting, so any order among them is legal.
         """
-        with self._turn:
+        with self.turn:
             found = self.store.load({operation.tea for operation in operations})
             now = found.values
             writes = [each for each in operations if isinstance(each, Write)]
@@ -158,7 +158,7 @@ class Shard:
         is_told = False
         while not is_told:
             is_told = True
-            with suppress(Busy), self._turn:  # the steps that keep the shard busy will send
+            with suppress(Busy), self.turn:  # the steps that keep the shard busy will send
                 is_told = self._send_due()
 
 
@@ -187,7 +187,13 @@ def portions(texts, cursor):
 def create_app(settings):
     place = Place(settings.id, settings.ndb, settings.digest_length)
     shard = Shard(place, store_of(settings), Queue(settings.qport), settings.threads // 2)
-    app = web.create_app_for(place.name, settings.threads, checks=lambda: checks(shard), status=lambda: status(shard))
+    app = web.create_app_for(
+        place.name,
+        settings.threads,
+        checks=lambda: checks(shard),
+        status=lambda: status(shard),
+        is_full=lambda: shard.turn.is_full,
+    )
 
     @app.put("/rating/<tea>")
     def put_rating(tea):

@@ -9,11 +9,20 @@ class Bulkhead:
     def __init__(self, most, refusal):
         self.most = max(1, most)
         self._refusal = refusal
-        self._places = threading.BoundedSemaphore(self.most)
+        self._free = self.most
+        self._lock = threading.Lock()
+
+    @property
+    def is_full(self):
+        """Whether the next one would be refused, as it looks just now."""
+        return self._free == 0
 
     def __enter__(self):
-        if not self._places.acquire(blocking=False):
-            raise self._refusal()
+        with self._lock:
+            if self._free == 0:
+                raise self._refusal()
+            self._free -= 1
 
     def __exit__(self, *failure):
-        self._places.release()
+        with self._lock:
+            self._free += 1

@@ -186,15 +186,19 @@ class Store:
 
 
 class SlowStore(Store):
-    """A store for tests of overload, which takes its time: at most so many teas are loaded in a second."""
+    """A store for tests of overload: at most so many teas are loaded in a second, evenly, by one caller at a time."""
 
     def __init__(self, host, port, teas_per_s):
         super().__init__(host, port)
         self._tea_s = 1 / teas_per_s
+        self._next_at = 0.0
 
     def load(self, teas):
         teas = list(teas)
-        time.sleep(self._tea_s * len(teas))
+        now = time.monotonic()
+        begins_at = max(now, self._next_at)
+        self._next_at = begins_at + self._tea_s * len(teas)
+        time.sleep(begins_at - now)
         return super().load(teas)
 
 

@@ -21,6 +21,11 @@ class Turn:
         self._name = name
         self._patience_s = patience_s
 
+    @property
+    def is_full(self):
+        """Whether the next one would be refused, as it looks just now."""
+        return self._waiting.is_full
+
     def __enter__(self):
         with self._waiting:
             if not self._turn.acquire(timeout=self._patience_s):

@@ -13,7 +13,7 @@ import logging
 import os
 import unicodedata
 
-from flask import Flask, Response, current_app, g, request
+from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.http import HTTP_STATUS_CODES
 
@@ -54,13 +54,26 @@ def unsure(detail):
 class App(Flask):
     """A Flask application that knows how many requests it can carry at once, and for what it keeps room."""
 
-    def __init__(self, service, threads):
+    def __init__(self, service, threads, is_full):
         super().__init__(service, static_folder=None)
         self.threads = threads
         self.url_map.merge_slashes = False  # else /rating//x is answered with a redirect, in HTML
         # An eighth of the threads stays free to say no, and that we live.
-        self.requests = Bulkhead(threads - max(1, threads // 8), lambda: unavailable(f"{service} has its hands full"))
+        self._requests = Bulkhead(threads - max(1, threads // 8), lambda: unavailable(f"{service} has its hands full"))
+        self._is_full = is_full
         self.bodies = Bulkhead(threads // 2, lambda: unavailable(f"{service} waits for too many bodies already"))
+
+    def wsgi_app(self, environ, start_response):
+        """Refuse at the door, before anything is read, what would only be refused later: that must cost little."""
+        if environ["PATH_INFO"] == "/healthz":
+            return super().wsgi_app(environ, start_response)
+        try:
+            with self._requests:
+                if environ["PATH_INFO"].startswith("/rating/") and self._is_full():
+                    raise unavailable(f"{self.name} has as many requests waiting as it can serve in time")
+                return super().wsgi_app(environ, start_response)
+        except Problem as refusal:
+            return answer_problem(refusal)(environ, start_response)
 
     def make_default_options_response(self):
         response = super().make_default_options_response()  # has Allow
@@ -69,14 +82,15 @@ class App(Flask):
         return response
 
 
-def create_app_for(service, threads, checks, status):
+def create_app_for(service, threads, checks, status, is_full=lambda: False):
     """An App that knows how to fail, and how it is.
 
     threads  how many requests it carries at once
     checks   () -> {what: trouble in words, or None}: all None means that the service can do its whole job
     status   () -> a dict for people and tools
+    is_full  () -> whether one more operation on a tea would surely be refused
     """
-    app = App(service, threads)
+    app = App(service, threads, is_full)
 
     @app.errorhandler(Problem)
     def ours(problem):
@@ -97,19 +111,11 @@ def create_app_for(service, threads, checks, status):
         return answer_problem(Problem(500, "an error on our side; the log of this service tells more"))
 
     @app.before_request
-    def admit():
+    def check_the_door():
         if request.environ["PATH_INFO"].startswith("//"):
             raise Problem(404, "there is nothing at this path: it begins with two slashes")  # Flask would take one off
         if request.routing_exception is None and request.method != "OPTIONS" and not _accepts_json():
             raise Problem(406, f"answers are application/json, which Accept: {request.headers['Accept']} rules out")
-        if request.endpoint != "healthz":
-            app.requests.__enter__()
-            g.is_admitted = True
-
-    @app.teardown_request
-    def leave(_error):
-        if g.pop("is_admitted", False):
-            app.requests.__exit__()
 
     @app.get("/healthz")
     def healthz():

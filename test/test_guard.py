@@ -26,8 +26,13 @@ class Full(Exception):
 def test_a_bulkhead_lets_so_many_in_and_refuses_the_next_at_once():
     bulkhead = Bulkhead(2, Full)
 
-    with bulkhead, bulkhead, pytest.raises(Full), bulkhead:
-        pytest.fail("a third one is inside")
+    with bulkhead:
+        assert not bulkhead.is_full
+        with bulkhead:
+            assert bulkhead.is_full
+            with pytest.raises(Full), bulkhead:
+                pytest.fail("a third one is inside")
+    assert not bulkhead.is_full
 
 
 def test_a_bulkhead_has_room_again_for_whoever_comes_after_one_that_left():
