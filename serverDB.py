@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from flask import request
 
 from emporium import serving, web, wire
+from emporium.bulkhead import Bulkhead
 from emporium.guard import Watch, trouble_reaching
 from emporium.peers import PeerError
 from emporium.settings import DBSettings, from_command_line
@@ -32,8 +33,9 @@ from queueservice import Queue, Refused
 log = logging.getLogger(__name__)
 
 TURN_S = 0.7  # how long a request waits for its turn; the load balancer gives up after 1 s
-PORTION_SIBLINGS = 256
+PORTION_RECORDS, PORTION_SIBLINGS = 16, 256
 GOSSIP_S = 0.1  # for how long one step goes on taking gossip
+MOST_LISTS = 4  # at a time
 
 
 class Shard:
@@ -72,7 +74,8 @@ class Shard:
         return [next(outcomes[type(operation)]) for operation in operations]
 
     def _check_gossip(self, cursor, now):
-        """The course's "while there is data on the gossip channel from the neighbour", for at most 100 ms.
+        """The course's "while there is data on the gossip channel from the neighbour", for at most 100 ms, and for one
+        portion only while other requests wait for their turn.
 
         Trouble here fails no operation: what was not taken waits in the channel for the next step.
         """
@@ -83,12 +86,12 @@ class Shard:
                     found = self.store.load({record.key for record in records})
                     now.update(found.values)
                     changes = merge_gossip(self.place, found.values, found.digest_count, records)
-                    changes.set_aside = senseless
+                    changes.set_aside += senseless
                     self._carry_out(changes, found, now, cursor)
                 except (StoreDown, StoreUnsure) as error:
                     log.warning("gossip waits: %s", error)
                     return
-                if time.monotonic() > ends:
+                if time.monotonic() > ends or self.turn.is_wanted:  # one portion each, so that both go on
                     return
 
     def _carry_out(self, changes, found, now, cursor=None):
@@ -165,8 +168,8 @@ class Shard:
 def portions(texts, cursor):
     """(Records, texts that are none, the cursor behind them) portion by portion, so that a step can stop in between.
 
-    A merge costs the square of the siblings, so a portion ends with the record that brings it to 256 of them. A plain
-    queue gives no cursor, and one record.
+    A portion has 16 records; and since a merge costs the square of the siblings, it ends with the record that brings
+    it to 256 of them. A plain queue gives no cursor, and one record.
     """
     records, senseless, siblings = [], [], 0
     for behind, text in zip(reversed(range(len(texts))), texts, strict=True):
@@ -176,7 +179,7 @@ def portions(texts, cursor):
         except ValueError as error:
             log.error("a gossip record makes no sense and is set aside: %s: %r", error, text[:500])
             senseless.append(text)
-        if behind == 0 or siblings >= PORTION_SIBLINGS:
+        if behind == 0 or len(records) == PORTION_RECORDS or siblings >= PORTION_SIBLINGS:
             yield records, senseless, cursor and cursor.back_by(behind)
             records, senseless, siblings = [], [], 0
 
@@ -194,6 +197,8 @@ def create_app(settings):
         status=lambda: status(shard),
         is_full=lambda: shard.turn.is_full,
     )
+
+    lists = Bulkhead(MOST_LISTS, lambda: web.unavailable(f"{place.name} makes {MOST_LISTS} lists already"))
 
     @app.put("/rating/<tea>")
     def put_rating(tea):
@@ -216,13 +221,9 @@ def create_app(settings):
         page = request.args.get("page", "0")
         if not page.isascii() or not page.isdecimal() or len(page) > 20 or int(page) >= 2**64:
             raise web.Problem(400, "page must be 0, or the `next` of the page before")
-        with trouble_as_problem():
-            found, next_page = shard.store.list(int(page), most=500)
-        teas = [
-            {"tea": tea, "rating": value.rating, "siblings": len(value.siblings)}
-            for tea, value in found
-            if not isinstance(value, Damaged) and value.siblings  # deleted since its name was listed
-        ]
+        with lists, trouble_as_problem():
+            rows, next_page = shard.store.list(int(page), most=500)
+        teas = [{"tea": tea, "rating": rating, "siblings": siblings} for tea, rating, siblings in rows]
         return web.answer({"teas": teas, "next": next_page or None})
 
     return app

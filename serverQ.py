@@ -122,12 +122,12 @@ def create_app(settings):
 
     @app.post("/channel/<channel>/put")
     def put_all(channel):
-        name, body = web.channel_name(channel), web.json_body(web.BATCH_LIMIT_BYTES)
+        name, body = web.channel_name(channel), web.own_json_body()
         return web.answer({"channel": name, "length": channels.put(name, web.checked(wire.decode_records, body))})
 
     @app.post("/channel/<channel>/take")
     def take(channel):
-        name, asked = web.channel_name(channel), web.checked(wire.decode_take, web.json_body())
+        name, asked = web.channel_name(channel), web.checked(wire.decode_take, web.own_json_body())
         records, cursor = channels.take(name, asked.cursor, asked.most)
         return web.answer(wire.encode_taken(records, cursor))
 

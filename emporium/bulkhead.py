@@ -17,6 +17,11 @@ class Bulkhead:
         """Whether the next one would be refused, as it looks just now."""
         return self._free == 0
 
+    @property
+    def is_used(self):
+        """Whether anyone is inside, as it looks just now."""
+        return self._free < self.most
+
     def __enter__(self):
         with self._lock:
             if self._free == 0:

@@ -92,6 +92,12 @@ def parser():
 
     command("test", run_test, "check the style and run every test; what follows goes to pytest", "./tea test -k gossip")
 
+    made = command("bench", run_bench, "measure what is promised, and judge it", "./tea bench --overload --hostile")
+    made.add_argument("--overload", action="store_true", help="a slowed shard, and up to ten times what it can do")
+    made.add_argument("--hostile", action="store_true", help="connections that stall, and parts that are stopped")
+    made.add_argument("--quick", action="store_true", help="try the benchmark itself: its figures are worth nothing")
+    made.add_argument("--json", metavar="FILE", help="write the figures for programs, too")
+
     made = command("put", run_put, "rate a tea", "./tea put persimmon 3 --clock c0=5,c1=2")
     made.add_argument("tea", type=_tea)
     made.add_argument("rating", type=_rating, help="a number of size at most 1e6")
@@ -171,6 +177,12 @@ def run_test(asked):
             return FAILED
     os.execv(sys.executable, [sys.executable, "-m", "pytest", *asked.pytest])
     return FAILED
+
+
+def run_bench(asked):
+    from bench import run
+
+    return run.run([name for name in run.BENCHES if getattr(asked, name)], asked.quick, asked.json)
 
 
 # ---- the store

@@ -14,10 +14,11 @@ from emporium.peers import NotReached, PeerError
 log = logging.getLogger(__name__)
 
 PROBE_S = 1.0
+SOON_S = 0.1
 
 
 class Watch:
-    """Whether something that we need answers. Once it failed it is left alone, and probed once a second.
+    """Whether something that we need answers. Once it failed it is left alone, and probed: soon, then each second.
 
     name       what it is, for the log
     ask        () -> why it still does not answer, in words; None when it does. Has a deadline of its own
@@ -30,6 +31,7 @@ class Watch:
         self._on_return = on_return
         self._lock = threading.Lock()
         self._trouble = None
+        self._back_at = -PROBE_S
 
     @property
     def trouble(self):
@@ -46,11 +48,20 @@ class Watch:
             threading.Thread(target=self._probe, name=f"probe {self._name}", daemon=True).start()
 
     def _probe(self):
+        # The first question comes soon: a single slow answer, of a disk say, should not cost a second. But what has
+        # answered a probe just now and nothing else waits for the next one like all others.
+        wait_s = SOON_S if time.monotonic() > self._back_at + PROBE_S else PROBE_S
         trouble = self._trouble
         while trouble is not None:
             self._trouble = trouble
-            time.sleep(PROBE_S)
-            trouble = self._ask()
+            time.sleep(wait_s)
+            wait_s = PROBE_S
+            try:
+                trouble = self._ask()
+            except Exception as error:  # whatever it was, it is no answer, and the probing goes on
+                log.exception("asking whether %s is back failed", self._name)
+                trouble = f"{self._name}: {error}"
+        self._back_at = time.monotonic()
         with self._lock:
             self._trouble = None
         log.warning("%s answers again", self._name)

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 GRACE_S = 5
 BIND_PATIENCE_S = 2
 HEADERS_S = 10  # for a request to say all its headers; a kept connection may be idle for as long
+HEADERS_BYTES = 32 * 1024
 MOST_CONNECTIONS = 4096
 
 
@@ -107,7 +108,7 @@ def serve(app, service, host, port):
             blocking_threads=app.threads,
             backlog=1024,
             backpressure=MOST_CONNECTIONS,  # idle ones count, too
-            http1_settings=HTTP1Settings(header_read_timeout=HEADERS_S * 1000),
+            http1_settings=HTTP1Settings(header_read_timeout=HEADERS_S * 1000, max_buffer_size=HEADERS_BYTES),
             log_level="error",
             log_dictconfig={"loggers": {"_granian": {"propagate": True}, "granian.access": {}}},
         )

@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from emporium.siblings import UNRATED, Damaged, Sibling, Value, merge
-from emporium.wire import Record
+from emporium.wire import Record, encode_record
 
-MOST_SIBLINGS = 100
+MOST_SIBLINGS = 100  # after a user's write
+MOST_HELD = 1024  # after gossip: what ten shards could leave of a tea, and still merged within a second
 
 
 class Write(NamedTuple):
@@ -66,6 +67,10 @@ class Place:
         """The channel on which it hears its predecessor."""
         return f"db{(self.shard_id - 1) % self.ndb}"
 
+    def knows(self, primary):
+        """Whether a shard of this ring is called so."""
+        return primary.startswith("db") and primary[2:] in map(str, range(self.ndb))
+
     @property
     def has_neighbours(self):
         """False for the only shard: an instance that is its own neighbour sends nothing and takes nothing."""
@@ -80,7 +85,7 @@ class Changes:
     values: dict = field(default_factory=dict)  # {tea: Value}, only those that changed
     remembered: list = field(default_factory=list)  # Records to append to the digest, in this order
     now_due: int = 0  # how many of the digest's records, oldest first, become due after that
-    set_aside: list = field(default_factory=list)  # JSON texts that came as gossip and make no sense
+    set_aside: list = field(default_factory=list)  # JSON texts that came as gossip, and cannot be merged
 
 
 def merge_writes(place, values, digest_count, writes):
@@ -118,8 +123,11 @@ def merge_gossip(place, values, digest_count, records):
 
     A record stops at the shard that took the write: it has been all round the ring, so all have it. This is also
     why the ring comes to rest: a record of one of its shards passes at most ndb - 1 times. Gossip replaces a damaged
-    value, since what other shards hold is the best there is. It is never refused, however many siblings it leaves: a
-    limit here would keep replicas apart for ever.
+    value, since what other shards hold is the best there is. The limit of users does not hold for it, since that would
+    keep replicas apart for ever. One much higher does: a merge costs the square of the siblings.
+
+    A record of no shard of this ring has no home where it stops. It is told on only where it changed something, so
+    that it goes round at most once and a bit; one that nobody can stop would cost every step for ever.
     """
     changes = Changes()
     for primary, tea, told in records:
@@ -131,9 +139,14 @@ def merge_gossip(place, values, digest_count, records):
                 continue
             changes.removed.append(tea)
             before = UNRATED
+        if len(before.siblings) + len(told.siblings) > MOST_HELD:
+            changes.set_aside.append(encode_record(Record(primary, tea, told)))
+            continue
         after = merge(before, told.siblings)
         if after is not before:
             changes.values[tea] = after
+        elif not place.knows(primary):
+            continue
         _remember(place, changes, digest_count, Record(primary, tea, after))
     return changes
 

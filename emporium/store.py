@@ -14,6 +14,7 @@ A Redis that did not answer in time is left alone, and asked once a second until
 """
 
 import time
+from contextlib import suppress
 from typing import NamedTuple
 
 import redis
@@ -135,10 +136,21 @@ class Store:
         return {"keys": everything - ours, "digest": digest, "due": due, "set-aside": int(set_aside or 0)}
 
     def list(self, page, most):
-        """([(tea, Value or Damaged), ...], next page): about `most` teas; page 0 begins, next page 0 ends."""
+        """([(tea, rating, how many siblings), ...], next page): about `most` teas; page 0 begins, next page 0 ends.
+
+        Damaged values are left out. Raises StoreDown.
+        """
         page, keys = self._ask(lambda: self._redis.scan(page, match=PREFIX + "*", count=most))
-        teas = sorted(key.decode(errors="replace").removeprefix(PREFIX) for key in keys)
-        return list(self.load(teas).values.items()), page
+        pipe = self._redis.pipeline(transaction=False)
+        for key in sorted(keys):
+            pipe.hmget(key, "rating", "choices")
+        rows = []
+        for key, fields in zip(sorted(keys), self._ask(lambda: pipe.execute(raise_on_error=False)), strict=True):
+            with suppress(ValueError, TypeError):  # damaged, or deleted since its name was listed
+                rating, choices = wire.decode(fields[0], wire.Number), wire.decode(fields[1], wire.Choices)
+                if choices:
+                    rows.append((key.decode(errors="replace").removeprefix(PREFIX), rating, len(choices)))
+        return rows, page
 
     def trouble(self):
         """Why Redis cannot be asked, in words; None when it can."""

@@ -26,6 +26,11 @@ class Turn:
         """Whether the next one would be refused, as it looks just now."""
         return self._waiting.is_full
 
+    @property
+    def is_wanted(self):
+        """Whether anyone waits, as it looks just now."""
+        return self._waiting.is_used
+
     def __enter__(self):
         with self._waiting:
             if not self._turn.acquire(timeout=self._patience_s):

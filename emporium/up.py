@@ -83,7 +83,8 @@ def up_detached(arguments, port_base):
             return launcher.returncode or 1
     note = running.find(port_base)
     print(_addresses(note.services, note.port_base))
-    print(f"It runs behind this terminal, logs in {running.relative(note.data)}/log. End it with: ./tea down")
+    base = "" if note.port_base == COURSE_BASE else f" --port-base {note.port_base}"
+    print(f"It runs behind this terminal, logs in {running.relative(note.data)}/log. End it with: ./tea down{base}")
     return 0
 
 

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 BODY_LIMIT_BYTES = 64 * 1024
 BATCH_LIMIT_BYTES = 2 * 1024 * 1024  # between services: wire.MOST_BYTES, or one record of 100 siblings with 64 entries
 NAME_LIMIT_BYTES = 255
+HEADER_LIMIT = 1000  # characters of a header that we take apart: the libraries' parsers take the square of it
 
 
 class Problem(Exception):
@@ -61,7 +62,11 @@ class App(Flask):
         # An eighth of the threads stays free to say no, and that we live.
         self._requests = Bulkhead(threads - max(1, threads // 8), lambda: unavailable(f"{service} has its hands full"))
         self._is_full = is_full
-        self.bodies = Bulkhead(threads // 2, lambda: unavailable(f"{service} waits for too many bodies already"))
+        # At most half of them wait for bodies, a quarter of that half for those of our own services: else strangers
+        # who stall would keep the shards from their queue.
+        full = f"{service} waits for too many bodies already"
+        self.bodies = Bulkhead(threads // 2 - threads // 8, lambda: unavailable(full))
+        self.own_bodies = Bulkhead(threads // 8, lambda: unavailable(full))
 
     def wsgi_app(self, environ, start_response):
         """Refuse at the door, before anything is read, what would only be refused later: that must cost little."""
@@ -114,6 +119,9 @@ def create_app_for(service, threads, checks, status, is_full=lambda: False):
     def check_the_door():
         if request.environ["PATH_INFO"].startswith("//"):
             raise Problem(404, "there is nothing at this path: it begins with two slashes")  # Flask would take one off
+        for name in ("Accept", "Content-Type"):
+            if len(request.headers.get(name, "")) > HEADER_LIMIT:
+                raise Problem(431, f"{name} may have {HEADER_LIMIT} characters")
         if request.routing_exception is None and request.method != "OPTIONS" and not _accepts_json():
             raise Problem(406, f"answers are application/json, which Accept: {request.headers['Accept']} rules out")
 
@@ -166,9 +174,18 @@ def _accepts_json():
 # ---- what comes in
 
 
-def json_body(limit_bytes=BODY_LIMIT_BYTES):
+def json_body():
     """The body of this request, as bytes. Raises a Problem: 415 unless it says JSON, 413 too large, 400 cut short,
     503 when half of our threads wait for bodies already."""
+    return _json_body(BODY_LIMIT_BYTES, current_app.bodies)
+
+
+def own_json_body():
+    """The same on a path that only our own services use, which has a larger limit and room of its own."""
+    return _json_body(BATCH_LIMIT_BYTES, current_app.own_bodies)
+
+
+def _json_body(limit_bytes, bulkhead):
     if request.mimetype != "application/json":
         sent = request.mimetype or "none"
         raise Problem(
@@ -179,7 +196,7 @@ def json_body(limit_bytes=BODY_LIMIT_BYTES):
     announced = request.content_length
     if announced is not None and announced > limit_bytes:
         raise Problem(413, f"a body may have {limit_bytes} bytes, this one has {announced}")
-    with current_app.bodies:
+    with bulkhead:
         body = _read_at_most(limit_bytes + 1)
     if len(body) > limit_bytes:
         raise Problem(413, f"a body may have {limit_bytes} bytes, this one has more")

@@ -21,6 +21,7 @@ from emporium.siblings import UNRATED, Sibling, Value, as_stored, merge
 from vectorclock import VectorClock
 
 RATING_LIMIT = 10**6
+MOST_ENTRIES = 64  # of a clock
 COUNT_LIMIT = 2**53 - 1  # the largest whole number that every JSON reader keeps exactly
 
 Number = (
@@ -32,6 +33,8 @@ Choices = list[Number]
 Clocks = list[dict[Text, Count]]
 NodeId = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+\Z")]
 
+MOST_TOLD = 512  # siblings in one gossip record: far more than users can make, and merged within a fifth of a second
+MOST_NESTED = 32
 MOST_RECORDS = 256  # that one call between shard and queue carries
 MOST_BYTES = 256 * 1024  # of records in one call, unless one alone has more: what both sides handle well within 0.2 s
 
@@ -51,7 +54,7 @@ class Rated(msgspec.Struct, forbid_unknown_fields=True):
     """The body of PUT /rating/<tea>: one rating, and the clock at which it is given."""
 
     rating: Number
-    clock: Annotated[dict[NodeId, Count], Meta(min_length=1, max_length=64)]
+    clock: Annotated[dict[NodeId, Count], Meta(min_length=1, max_length=MOST_ENTRIES)]
 
 
 class TaggedClocks(msgspec.Struct, forbid_unknown_fields=True):
@@ -75,8 +78,16 @@ class GossipBody(msgspec.Struct):
 
     primary: Text
     key: Text
-    choices: Choices
+    choices: Annotated[Choices, Meta(max_length=MOST_TOLD)]
     clocks: Clocks | TaggedClocks
+
+    def __post_init__(self):
+        name = unicodedata.normalize("NFC", self.key)
+        if len(name.encode()) > 255 or "/" in name:
+            raise ValueError("key must name a tea: at most 255 bytes, and no slash")
+        clocks = self.clocks.clocks if isinstance(self.clocks, TaggedClocks) else self.clocks
+        if max(map(len, clocks), default=0) > MOST_ENTRIES:
+            raise ValueError(f"one of the clocks has more than {MOST_ENTRIES} entries")
 
 
 class Record(NamedTuple):
@@ -92,9 +103,11 @@ def decode(text, shape=object):
     try:
         return msgspec.json.decode(text, type=shape)
     except msgspec.ValidationError as error:
-        if shape is not object:  # it stopped at the first thing amiss: what comes after that may be no JSON at all
-            with suppress(BadShape):
-                decode(text)
+        # It stopped at the first thing amiss. What comes after that may be no JSON at all; or the same field once
+        # more, and of a field given twice the last counts.
+        if shape is not object:
+            with suppress(BadShape, msgspec.ValidationError):
+                return msgspec.convert(decode(text), type=shape)
         raise BadShape(_in_words(error)) from error
     except (msgspec.DecodeError, UnicodeError) as error:
         raise BadJSON(f"the body is not valid JSON: {error}") from error
@@ -108,8 +121,23 @@ def encode(value):
 
 
 def decode_object(text):
-    """Any JSON object, as a dict."""
-    return decode(text, dict)
+    """Any JSON object, as a dict.
+
+    It must not be nested more than 32 deep: how deep a reader can go depends on where it stands itself, so that
+    without a limit one that was let in here could be too deep for the shard that takes it.
+    """
+    found = decode(text, dict)
+    level = [found]
+    for _ in range(MOST_NESTED):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return found
+    raise BadJSON(f"the body is nested too deeply: more than {MOST_NESTED} objects and lists in one another")
 
 
 def decode_readiness(text):

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emporium import wire
-from emporium.shard import MOST_SIBLINGS, Changes, Place, TooMany, Write, Written, merge_gossip, merge_writes
+from emporium.shard import MOST_HELD, MOST_SIBLINGS, Changes, Place, TooMany, Write, Written, merge_gossip, merge_writes
 from emporium.siblings import UNRATED, Damaged, Sibling, merge
 from emporium.wire import Record
 from vectorclock import VectorClock
@@ -205,6 +205,28 @@ def test_gossip_may_leave_any_number_of_siblings():
     changes = merge_gossip(shard_of_ring(), stored, 0, [gossip("db2", "assam", sibling(5, new=1))])
 
     assert len(changes.values["assam"].siblings) == MOST_SIBLINGS + 1
+
+
+def test_gossip_that_would_leave_a_whole_crowd_is_set_aside():
+    stored = {"assam": crowd(MOST_HELD)}
+    told = gossip("db2", "assam", sibling(5, new=1))
+
+    changes = merge_gossip(shard_of_ring(), stored, 0, [told])
+
+    assert changes == Changes(set_aside=[wire.encode_record(told)])
+
+
+@pytest.mark.parametrize("primary", ["evil", "db3", "db", "db-1", "db00", "db0 ", "DB0"])
+def test_a_record_of_no_shard_of_the_ring_is_told_on_only_where_it_changed_something(primary):
+    """It has no home where it stops, and would go round for ever."""
+    stored = {"assam": UNRATED}
+    told = gossip(primary, "assam", sibling(5, c0=1))
+
+    first = merge_gossip(shard_of_ring(ndb=3), stored, 0, [told])
+    second = merge_gossip(shard_of_ring(ndb=3), first.values, 0, [told])
+
+    assert (first.values, first.remembered) == ({"assam": told.value}, [told])
+    assert second == Changes()
 
 
 def test_a_write_leaves_what_was_loaded_alone():

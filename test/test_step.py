@@ -262,7 +262,7 @@ def test_a_record_that_the_queue_refuses_holds_up_no_other(ground, shard, by_han
 
 def test_of_what_was_set_aside_the_newest_twenty_are_kept_and_all_are_counted(ground, shard, by_hand):
     by_hand.rpush("due", *(f"spoilt {number}" for number in range(25)))
-    shard.step([])
+    shard.catch_up()
     for number in range(5):
         Queue(ground.layout.q, deadline_s=CALL_S).put("db1", {"senseless": number})
     shard.step([])

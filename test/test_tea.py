@@ -17,7 +17,7 @@ from emporium.environment import ROOT
 from emporium.ports import Ports, is_free
 from emporium.up import Logs
 
-COMMANDS = ["up", "down", "test", "put", "get", "delete", "list", "status", "doctor"]
+COMMANDS = ["up", "down", "test", "bench", "put", "get", "delete", "list", "status", "doctor"]
 
 
 def tea(*words, **options):
