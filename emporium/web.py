@@ -70,6 +70,9 @@ class App(Flask):
 
     def wsgi_app(self, environ, start_response):
         """Refuse at the door, before anything is read, what would only be refused later: that must cost little."""
+        environ.pop(
+            "HTTP_UPGRADE", None
+        )  # we offer none, and then it is to be ignored; Flask would look for such a path
         if environ["PATH_INFO"] == "/healthz":
             return super().wsgi_app(environ, start_response)
         try:
@@ -226,6 +229,8 @@ def checked(decode, body):
 
 def tea_name(name):
     """The name in Unicode's composed form (NFC), so that one word is one tea. Raises a Problem 400."""
+    if len(name) > NAME_LIMIT_BYTES * 4:  # no composed form is so much shorter; and composing takes the square of it
+        raise Problem(400, f"the name of a tea may have {NAME_LIMIT_BYTES} bytes")
     name = unicodedata.normalize("NFC", name)
     _check_name("tea", name)
     if any(unicodedata.category(character) == "Cc" for character in name):

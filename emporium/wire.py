@@ -82,8 +82,7 @@ class GossipBody(msgspec.Struct):
     clocks: Clocks | TaggedClocks
 
     def __post_init__(self):
-        name = unicodedata.normalize("NFC", self.key)
-        if len(name.encode()) > 255 or "/" in name:
+        if len(self.key.encode()) > 255 or "/" in self.key:
             raise ValueError("key must name a tea: at most 255 bytes, and no slash")
         clocks = self.clocks.clocks if isinstance(self.clocks, TaggedClocks) else self.clocks
         if max(map(len, clocks), default=0) > MOST_ENTRIES:
