@@ -14,7 +14,8 @@ from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 import psutil
-from harness import CALL_S
+from asking import ask
+from harness import CALL_S, eventually
 
 from emporium.environment import ROOT
 
@@ -97,6 +98,15 @@ def warm_up(port, request, rounds=6):
         with crowd(port, 256, request.raw()) as connections:
             for connection in connections:
                 read_answers(connection, 1)
+
+
+def served(port, *request):
+    """The answer to a request, as for `ask`, that is made again for as long as it is refused for now."""
+    return eventually(lambda: _unless_refused(ask(port, *request)), f"{request} is served")
+
+
+def _unless_refused(answer):
+    return None if answer.status == 503 else answer
 
 
 def memory_mb(pid):

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import pytest
 from asking import ask, assert_answers
 from harness import Stage, eventually
-from rawclient import BadAnswer, Heard, Request, answers_in, converse, memory_mb, warm_up
+from rawclient import BadAnswer, Heard, Request, answers_in, converse, memory_mb, served, warm_up
 
 from serverLB import primary_of
 
@@ -408,13 +408,14 @@ def kept(course):
     """Teas whose names nobody can guess: (their names, what reads answer, what the Redis of their primaries hold)."""
     names = [f"kept-{secrets.token_hex(8)}" for _ in range(20)]
     for number, name in enumerate(names):
-        course.put_rating(name, number, {"c0": 1})
-        course.put_rating(name, number + 0.5, {"c1": 1})
+        for node, rating in (("c0", number), ("c1", number + 0.5)):
+            body = json.dumps({"rating": rating, "clock": {node: 1}})
+            assert served(course.stage.layout.lb, "PUT", f"/rating/{name}", body).status == 200
     return names, *state_of(course, names)
 
 
 def state_of(course, names):
-    texts = [ask(course.stage.layout.lb, "GET", f"/rating/{name}").text for name in names]
+    texts = [served(course.stage.layout.lb, "GET", f"/rating/{name}").text for name in names]
     hashes = [course.stage.redis(primary_of(name, NDB)).hgetall(f"/rating/{name}") for name in names]
     return texts, hashes
 
@@ -531,9 +532,9 @@ def assert_worth_their_while(name, heard):
 
 def assert_serves(server, name):
     if server.name == "q":
-        assert_answers(ask(server.port, "PUT", f"/q/{name}", '{"n":1}'), {"channel": name, "length": 1})
-        assert_answers(ask(server.port, "GET", f"/q/{name}"), {"n": 1})
+        assert_answers(served(server.port, "PUT", f"/q/{name}", '{"n":1}'), {"channel": name, "length": 1})
+        assert_answers(served(server.port, "GET", f"/q/{name}"), {"n": 1})
     else:
-        assert_answers(ask(server.port, "PUT", f"/rating/{name}", RATED), {"rating": 3.5})
-        read = ask(server.port, "GET", f"/rating/{name}")
+        assert_answers(served(server.port, "PUT", f"/rating/{name}", RATED), {"rating": 3.5})
+        read = served(server.port, "GET", f"/rating/{name}")
         assert_answers(read, {"rating": 3.5, "choices": [3.5], "clocks": [{"c0": 5, "c1": 2}]})
