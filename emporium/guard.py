@@ -1,6 +1,7 @@
 """Leaving alone what does not answer, so that one service that hangs costs only what needs it.
 
-A Watch is a breaker: once something timed out it is asked no more, but for one probe a second, until it is back.
+A Watch is a breaker: once something timed out it is asked no more, but for a probe soon and then one a second, until
+it is back.
 Guarded is a Peer behind a Watch and a bulkhead.
 """
 

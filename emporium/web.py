@@ -24,7 +24,6 @@ log = logging.getLogger(__name__)
 
 BODY_LIMIT_BYTES = 64 * 1024
 BATCH_LIMIT_BYTES = 2 * 1024 * 1024  # between services: wire.MOST_BYTES, or one record of 100 siblings with 64 entries
-NAME_LIMIT_BYTES = 255
 HEADER_LIMIT = 1000  # characters of a header that we take apart: the libraries' parsers take the square of it
 
 
@@ -70,9 +69,7 @@ class App(Flask):
 
     def wsgi_app(self, environ, start_response):
         """Refuse at the door, before anything is read, what would only be refused later: that must cost little."""
-        environ.pop(
-            "HTTP_UPGRADE", None
-        )  # we offer none, and then it is to be ignored; Flask would look for such a path
+        environ.pop("HTTP_UPGRADE", None)  # we offer none, so it is to be ignored; Flask would look for such a path
         if environ["PATH_INFO"] == "/healthz":
             return super().wsgi_app(environ, start_response)
         try:
@@ -229,8 +226,9 @@ def checked(decode, body):
 
 def tea_name(name):
     """The name in Unicode's composed form (NFC), so that one word is one tea. Raises a Problem 400."""
-    if len(name) > NAME_LIMIT_BYTES * 4:  # no composed form is so much shorter; and composing takes the square of it
-        raise Problem(400, f"the name of a tea may have {NAME_LIMIT_BYTES} bytes")
+    # No composed form is four times shorter, and composing takes the square of the length.
+    if len(name) > wire.NAME_LIMIT_BYTES * 4:
+        raise Problem(400, f"the name of a tea may have {wire.NAME_LIMIT_BYTES} bytes")
     name = unicodedata.normalize("NFC", name)
     _check_name("tea", name)
     if any(unicodedata.category(character) == "Cc" for character in name):
@@ -249,5 +247,5 @@ def channel_name(name):
 def _check_name(what, name):
     if "\N{REPLACEMENT CHARACTER}" in name:
         raise Problem(400, f"the name of a {what} must be UTF-8")
-    if len(name.encode()) > NAME_LIMIT_BYTES:
-        raise Problem(400, f"the name of a {what} may have {NAME_LIMIT_BYTES} bytes")
+    if len(name.encode()) > wire.NAME_LIMIT_BYTES:
+        raise Problem(400, f"the name of a {what} may have {wire.NAME_LIMIT_BYTES} bytes")

@@ -21,6 +21,7 @@ from emporium.siblings import UNRATED, Sibling, Value, as_stored, merge
 from vectorclock import VectorClock
 
 RATING_LIMIT = 10**6
+NAME_LIMIT_BYTES = 255  # of a tea or a channel
 MOST_ENTRIES = 64  # of a clock
 COUNT_LIMIT = 2**53 - 1  # the largest whole number that every JSON reader keeps exactly
 
@@ -82,8 +83,8 @@ class GossipBody(msgspec.Struct):
     clocks: Clocks | TaggedClocks
 
     def __post_init__(self):
-        if len(self.key.encode()) > 255 or "/" in self.key:
-            raise ValueError("key must name a tea: at most 255 bytes, and no slash")
+        if len(self.key.encode()) > NAME_LIMIT_BYTES or "/" in self.key:
+            raise ValueError(f"key must name a tea: at most {NAME_LIMIT_BYTES} bytes, and no slash")
         clocks = self.clocks.clocks if isinstance(self.clocks, TaggedClocks) else self.clocks
         if max(map(len, clocks), default=0) > MOST_ENTRIES:
             raise ValueError(f"one of the clocks has more than {MOST_ENTRIES} entries")
