@@ -21,14 +21,14 @@ ASK_S = 1.0
 class Cluster:
     """N shards, each with its Redis, a queue and a load balancer.
 
-    `log_of(name)` gives what Service takes as its log. `programs` are the RedisPrograms. Use it in a `with`
-    statement, or call `stop` whatever happens.
+    `log_of(name)` gives what Service takes as its log. `programs` are the RedisPrograms. `redis_options` go beyond
+    those of redis_service. Use it in a `with` statement, or call `stop` whatever happens.
     """
 
-    def __init__(self, layout, ndb, digest_length, data, log_of, programs, redis_dies_with_us=True):
+    def __init__(self, layout, ndb, digest_length, data, log_of, programs, redis_dies_with_us=True, redis_options=None):
         self.layout, self.ndb, self.digest_length = layout, ndb, digest_length
         self.redis = [
-            redis_service(index, layout, Path(data) / f"r{index}", log_of, programs, redis_dies_with_us)
+            redis_service(index, layout, Path(data) / f"r{index}", log_of, programs, redis_dies_with_us, redis_options)
             for index in range(ndb)
         ]
         self.queue = python_service("q", "serverQ.py", layout.q, log_of, {"id": 0, "port": layout.q, "ndb": ndb})
@@ -107,8 +107,8 @@ def python_service(name, program, port, log_of, settings, answers=None):
     return Service(name, command, port, peer.url, answers or (lambda service: _serves(peer, service)), log_of(name))
 
 
-def redis_service(index, layout, folder, log_of, programs, dies_with_us):
-    """Redis number `index`. It writes each change to disk before it answers, so that it survives a kill."""
+def redis_service(index, layout, folder, log_of, programs, dies_with_us, more_options=None):
+    """Redis number `index`. It writes each change to disk before it answers, unless `more_options` say otherwise."""
     folder.mkdir(parents=True, exist_ok=True)
     port = layout.redis(index)
     options = {
@@ -121,6 +121,7 @@ def redis_service(index, layout, folder, log_of, programs, dies_with_us):
         "appendfsync": "always",
         "maxmemory-policy": "noeviction",
         "daemonize": "no",
+        **(more_options or {}),
     }
     command = [programs.server, *(word for name, value in options.items() for word in (f"--{name}", str(value)))]
     name = f"r{index}"

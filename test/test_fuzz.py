@@ -387,8 +387,6 @@ def course(run_folder):
     folder = run_folder / "fuzz"
     folder.mkdir()
     with Stage(folder, NDB) as stage:
-        for index in range(NDB):
-            stage.redis(index).config_set("appendonly", "no")  # a slow disk is not what is tested here
         yield stage.begin(digest_length=2)
 
 

@@ -108,8 +108,6 @@ def course(run_folder):
         with files_allowed(1024):  # as on many systems: a server must ask for more
             stage = left.enter_context(Stage(folder, NDB))
             begun = stage.begin(digest_length=1000)
-        for index in range(NDB):
-            stage.redis(index).config_set("appendonly", "no")  # a slow disk is not what is tested here
         yield begun
 
 

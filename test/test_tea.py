@@ -11,6 +11,7 @@ import sys
 
 import psutil
 import pytest
+import redis
 from harness import deadline_in, eventually, is_alive
 
 from emporium.environment import ROOT
@@ -123,6 +124,12 @@ def test_up_says_where_everything_is_and_how_to_try_it(open_tea):
     assert f"r1   redis://127.0.0.1:{open_tea.layout.redis(1)}" in said
     assert len(re.findall(r"^  curl ", said, re.MULTILINE)) == 3
     assert re.search(r"^ +q \| .* q listens on", said, re.MULTILINE)
+
+
+def test_what_is_answered_is_on_the_disk(open_tea):
+    with redis.Redis(port=open_tea.layout.redis(1), decode_responses=True) as by_hand:
+        settings = by_hand.config_get("append*")
+    assert (settings["appendonly"], settings["appendfsync"]) == ("yes", "always")
 
 
 def test_what_was_stored_is_there_again_after_the_next_up(tmp_path):
