@@ -17,7 +17,8 @@ Source: the assignment's "The queue service (Q)".
 from urllib.parse import quote
 
 from emporium import wire
-from emporium.peers import BadAnswer, NoAnswer, NotReached, Peer, PeerError
+from emporium.failures import BadAnswer, NoAnswer, NotReached, PeerError
+from emporium.peers import Peer
 from vectorclock import VectorClock
 
 __all__ = ["BadAnswer", "NoAnswer", "NotReached", "PeerError", "Queue", "Refused"]

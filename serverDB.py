@@ -15,17 +15,28 @@ emporium/shard.py and emporium/siblings.py; this file carries them out.
 
 import logging
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 from flask import request
 
-from emporium import serving, web, wire
+from emporium import batch, serving, web, wire
 from emporium.bulkhead import Bulkhead
+from emporium.failures import PeerError
 from emporium.guard import Watch, trouble_reaching
-from emporium.peers import PeerError
 from emporium.settings import DBSettings, from_command_line
-from emporium.shard import MOST_SIBLINGS, Changes, Delete, Place, Read, TooMany, Write, merge_gossip, merge_writes
-from emporium.siblings import UNRATED, Damaged
+from emporium.shard import (
+    MOST_SIBLINGS,
+    Changes,
+    Delete,
+    Place,
+    Read,
+    TooMany,
+    Write,
+    Written,
+    merge_gossip,
+    merge_writes,
+)
+from emporium.siblings import UNRATED, Damaged, Value
 from emporium.store import SlowStore, Store, StoreDown, StoreUnsure
 from emporium.turn import Busy, Turn
 from queueservice import Queue, Refused
@@ -202,27 +213,35 @@ def create_app(settings):
 
     @app.put("/rating/<tea>")
     def put_rating(tea):
-        write = Write(web.tea_name(tea), web.checked(wire.decode_rating, web.json_body()))
-        written = outcome_of(shard, write)
-        return web.answer({"rating": written.value.rating}, {"X-Merge": written.outcome})
+        return alone(Write(web.tea_name(tea), web.checked(wire.decode_rating, web.json_body())))
 
     @app.get("/rating/<tea>")
     def get_rating(tea):
-        return web.answer(wire.encode_reading(outcome_of(shard, Read(web.tea_name(tea)))))
+        return alone(Read(web.tea_name(tea)))
 
     @app.delete("/rating/<tea>")
     def delete_rating(tea):
-        if not outcome_of(shard, Delete(web.tea_name(tea))):
-            raise web.Problem(404, "nothing is stored under this name")
-        return web.answer({"rating": None})
+        return alone(Delete(web.tea_name(tea)))
+
+    def alone(operation):
+        [outcome] = outcomes_of(shard, [operation])
+        return web.answer_outcome(outcome)
+
+    @app.post("/operations")
+    def carry_out_together():
+        asked = web.checked(batch.decode_operations, web.own_json_body())
+        return web.answer(batch.encode_outcomes(outcomes_of(shard, [operation_of(each) for each in asked])))
 
     @app.get("/ratings")
     def list_ratings():
         page = request.args.get("page", "0")
         if not page.isascii() or not page.isdecimal() or len(page) > 20 or int(page) >= 2**64:
             raise web.Problem(400, "page must be 0, or the `next` of the page before")
-        with lists, trouble_as_problem():
-            rows, next_page = shard.store.list(int(page), most=500)
+        try:
+            with lists:
+                rows, next_page = shard.store.list(int(page), most=500)
+        except StoreDown as error:
+            raise web.unavailable(str(error)) from error
         teas = [{"tea": tea, "rating": rating, "siblings": siblings} for tea, rating, siblings in rows]
         return web.answer({"teas": teas, "next": next_page or None})
 
@@ -234,29 +253,49 @@ def store_of(settings):
     return Store(*where) if settings.slowed_to is None else SlowStore(*where, settings.slowed_to)
 
 
-def outcome_of(shard, operation):
-    """What one operation came to, alone in its step. Raises a Problem for whatever went wrong."""
-    with trouble_as_problem():
-        [outcome] = shard.step([operation])
-        if isinstance(outcome, Exception):
-            raise outcome
-    if isinstance(outcome, TooMany):
-        detail = f"this rating would leave more than {MOST_SIBLINGS} siblings: raise a clock that subsumes some of them"
-        raise web.Problem(409, detail, members=wire.reading(outcome.value))
-    if isinstance(outcome, Damaged):
-        raise web.Problem(500, f"what is stored here cannot be read: {outcome.reason}; mend it by hand, or DELETE it")
-    return outcome
+def operation_of(asked):
+    """The Write, Read or Delete that one batch.Operation asks for. Raises a Problem for a name that is none."""
+    tea = web.tea_name(asked.tea)
+    if asked.method == "PUT":
+        return Write(tea, wire.sibling_of(asked.rated))
+    return Read(tea) if asked.method == "GET" else Delete(tea)
 
 
-@contextmanager
-def trouble_as_problem():
-    """Inside, Busy and StoreDown become a 503 and StoreUnsure a 504."""
+def outcomes_of(shard, operations):
+    """The batch.Outcome of each of these operations, carried out in one step."""
     try:
-        yield
-    except (Busy, StoreDown) as error:
-        raise web.unavailable(str(error)) from error
-    except StoreUnsure as error:
-        raise web.unsure(str(error)) from error
+        came_to = shard.step(operations)
+    except (Busy, StoreDown, StoreUnsure) as error:
+        came_to = [error] * len(operations)
+    return [outcome_of(*each) for each in zip(operations, came_to, strict=True)]
+
+
+def outcome_of(operation, came_to):
+    """What one operation came to, in the words of docs/protocol.md."""
+    match came_to:
+        case Written(value, merge):
+            return batch.Outcome(200, batch.Raw(wire.encode({"rating": value.rating})), merge)
+        case Value():
+            return batch.Outcome(200, batch.Raw(wire.encode_reading(came_to)))
+        case True:
+            return batch.Outcome(200, batch.Raw(b'{"rating":null}'))
+    problem = problem_of(operation, came_to)
+    return batch.Outcome(problem.status, batch.Raw(web.problem_body(problem)))
+
+
+def problem_of(operation, came_to):
+    match came_to:
+        case False:
+            return web.Problem(404, "nothing is stored under this name")
+        case TooMany(value):
+            detail = f"this rating would leave more than {MOST_SIBLINGS} siblings: give it a clock that subsumes some"
+            return web.Problem(409, detail, members=wire.reading(value))
+        case Damaged(reason):
+            return web.Problem(500, f"what is stored here cannot be read: {reason}; mend it by hand, or DELETE it")
+        case StoreUnsure() if not isinstance(operation, Read):
+            return web.unsure(str(came_to))
+        case _:  # Busy or StoreDown; a read does nothing in any case
+            return web.unavailable(str(came_to))
 
 
 def checks(shard):

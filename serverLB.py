@@ -17,18 +17,17 @@ import hashlib
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
-from urllib.parse import quote
+from functools import partial
 
 from flask import request
 
 from emporium import serving, web, wire
+from emporium.batch import Operation
 from emporium.bulkhead import Bulkhead
-from emporium.guard import Guarded
-from emporium.peers import BadAnswer, NoAnswer, NotReached, Peer, PeerError
+from emporium.failures import BadAnswer, NoAnswer, NotReached, PeerError
 from emporium.settings import LBSettings, from_command_line
+from emporium.shardpeer import ALL_S, SHARD_S, ShardPeer
 
-SHARD_S = 1.0  # for one shard to answer
-ALL_S = 2.0  # for a weak read that has to ask several
 LIST_LIMIT = 10_000
 LIST_S = 10.0
 MOST_LISTS = 4  # at a time: each asks every shard for all that it holds
@@ -42,10 +41,7 @@ def primary_of(tea, ndb):
 def create_app(settings, draw=random.randrange):
     """`draw(ndb)` is the index of the shard for a weak read."""
     most_waiting = max(1, settings.threads // 2)
-    shards = [
-        Guarded(Peer(f"db{index}", "127.0.0.1", settings.db_base_port + index, SHARD_S, most_waiting), most_waiting)
-        for index in range(settings.ndb)
-    ]
+    shards = [ShardPeer(f"db{index}", settings.db_base_port + index, most_waiting) for index in range(settings.ndb)]
     lists = Bulkhead(MOST_LISTS, lambda: web.unavailable(f"the load balancer makes {MOST_LISTS} lists already"))
     ask_all = ThreadPoolExecutor(max_workers=min(settings.ndb, 16), thread_name_prefix="ask").map
     app = web.create_app_for(
@@ -60,21 +56,20 @@ def create_app(settings, draw=random.randrange):
 
     @app.put("/rating/<tea>")
     def put_rating(tea):
-        name, body = web.tea_name(tea), web.json_body()
-        web.checked(wire.decode_rating, body)
-        return forward("PUT", shards[primary_of(name, settings.ndb)], name, body)
+        return at_primary(Operation("PUT", web.tea_name(tea), web.checked(wire.decode_rated, web.json_body())))
 
     @app.get("/rating/<tea>")
     def get_rating(tea):
-        name = web.tea_name(tea)
-        if weak_is_asked():
-            return read_anywhere(shards, draw(settings.ndb), name)
-        return forward("GET", shards[primary_of(name, settings.ndb)], name)
+        read = Operation("GET", web.tea_name(tea))
+        return read_anywhere(shards, draw(settings.ndb), read) if weak_is_asked() else at_primary(read)
 
     @app.delete("/rating/<tea>")
     def delete_rating(tea):
-        name = web.tea_name(tea)
-        return forward("DELETE", shards[primary_of(name, settings.ndb)], name)
+        return at_primary(Operation("DELETE", web.tea_name(tea)))
+
+    def at_primary(operation):
+        shard = shards[primary_of(operation.tea, settings.ndb)]
+        return forward(shard, operation, shard.ask)
 
     @app.get("/ratings")
     def list_ratings():
@@ -92,30 +87,39 @@ def weak_is_asked():
     return asked == ["weak"]
 
 
-def read_anywhere(shards, first, tea):
+def read_anywhere(shards, first, read):
     """The answer of shard number `first`, or else of the next one round the ring that has one, within 2 s in all."""
     ends = time.monotonic() + ALL_S
-    for shard in [*shards[first:], *shards[:first]]:
+    given = or_problem(shards[first], read, shards[first].ask)
+    for shard in [*shards[first + 1 :], *shards[:first]]:
         left_s = ends - time.monotonic()
-        if left_s <= 0:
+        if given.status_code < 500 or left_s <= 0:
             break
-        try:
-            given = forward("GET", shard, tea, deadline_s=min(SHARD_S, left_s))
-        except web.Problem as problem:
-            given = web.answer_problem(problem)
-        if given.status_code < 500:
-            break
+        given = or_problem(shard, read, partial(shard.ask_alone, deadline_s=min(SHARD_S, left_s)))
     return given
 
 
-def forward(method, shard, tea, body=None, deadline_s=SHARD_S):
-    """The shard's answer as ours. Raises a Problem when there is none: 503 surely nothing done, 504 perhaps."""
+def or_problem(*what):
+    """forward(*what), where a Problem is an answer like any other."""
     try:
-        given = shard.call(method, f"/rating/{quote(tea, safe='')}", body, deadline_s)
+        return forward(*what)
+    except web.Problem as problem:
+        return web.answer_problem(problem)
+
+
+def forward(shard, operation, ask):
+    """What the shard answers to `ask(operation)`, as ours.
+
+    Raises a Problem when there is no answer: 503 surely nothing done, 504 perhaps.
+    """
+    try:
+        given = ask(operation)
     except NotReached as error:
         raise web.unavailable(str(error)) from error
     except NoAnswer as error:
-        raise (web.unavailable if method == "GET" else web.unsure)(str(error)) from error
+        raise (web.unavailable if operation.method == "GET" else web.unsure)(str(error)) from error
+    except BadAnswer as error:
+        raise web.Problem(502, f"{shard.name} at {shard.url}: {error}") from error
     return relay(shard, given)
 
 

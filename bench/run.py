@@ -5,19 +5,21 @@ import signal
 import sys
 from pathlib import Path
 
-from bench import hostile, overload
+from bench import floors, growth, hostile, overload, throughput
 from bench.report import Findings, exit_code, machine
 from emporium import redisbinary
 
-BENCHES = {"overload": overload.run, "hostile": hostile.run}
+MAIN = {"floors": floors.run, "throughput": throughput.run, "growth": growth.run}  # what runs when none is named
+BENCHES = {**MAIN, "overload": overload.run, "hostile": hostile.run}
 WRONG_USE = 2
 
 
 def run(names, is_quick=False, json_file=None):
-    """Run these of BENCHES. Returns the exit code: 0 all claims reached, 1 some not, 2 wrong use."""
-    if not names:
-        print("tea: which benchmark? ./tea bench --overload, or --hostile, or both", file=sys.stderr)
-        return WRONG_USE
+    """Run these of BENCHES, or those of MAIN. Returns the exit code: 0 all claims reached, 1 some not, 2 wrong use.
+
+    Raises SetupFailed when a program that is needed cannot be had.
+    """
+    names = names or list(MAIN)
     if json_file:
         try:
             open(json_file, "w").close()  # now: to learn in the end that it cannot be written is too late

@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 from emporium.environment import ROOT
-from emporium.peers import Peer, PeerError
+from emporium.failures import PeerError
+from emporium.peers import Peer
 from emporium.service import Service, stop_these
 
 START_S = 20  # far more than it takes on two busy cores; a service that needs longer hangs

@@ -8,9 +8,10 @@ Guarded is a Peer behind a Watch and a bulkhead.
 import logging
 import threading
 import time
+from contextlib import contextmanager
 
 from emporium.bulkhead import Bulkhead
-from emporium.peers import NotReached, PeerError
+from emporium.failures import NotReached, PeerError
 
 log = logging.getLogger(__name__)
 
@@ -84,13 +85,27 @@ class Guarded:
         )
         self._watch = Watch(peer.name, lambda: trouble_reaching(peer))
 
+    @property
+    def is_plain(self):
+        return self._peer.is_plain
+
     def call(self, method, path, body=None, deadline_s=None):
         """As Peer.call: the Answer; raises NotReached or NoAnswer."""
+        with self._guard():
+            return self._peer.call(method, path, body, deadline_s)
+
+    def call_ours(self, path, body):
+        """As Peer.call_ours: the Answer, or None from a plain course server; raises NotReached or NoAnswer."""
+        with self._guard():
+            return self._peer.call_ours(path, body)
+
+    @contextmanager
+    def _guard(self):
         if trouble := self._watch.trouble:
             raise NotReached(f"{trouble}; it is left alone until it answers again")
         with self._bulkhead:
             try:
-                return self._peer.call(method, path, body, deadline_s)
+                yield
             except PeerError as error:
                 if error.is_timeout:
                     self._watch.failed(error)

@@ -16,6 +16,7 @@ import urllib3
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
 
 from emporium import wire
+from emporium.failures import BadAnswer, NoAnswer, NotReached
 
 CONNECT_S = 0.25
 IDLE_S = 5.0  # a connection unused for longer is opened anew, since ours are cut by the other side after 10 s
@@ -23,29 +24,6 @@ JUDGED_S = 1.0  # for how long a server that gives a new connection for each cal
 
 # Exactly these: the course's servers compare the type letter by letter, and some crash without an Accept.
 JSON_HEADERS = {"Accept": "application/json", "Content-Type": "application/json"}
-
-
-class PeerError(Exception):
-    """A call to another service that brought nothing usable.
-
-    `is_timeout`: it was waited for, to the end of the deadline, rather than refused or cut off at once.
-    """
-
-    def __init__(self, message, is_timeout=False):
-        super().__init__(message)
-        self.is_timeout = is_timeout
-
-
-class NotReached(PeerError):
-    """The peer surely did nothing."""
-
-
-class NoAnswer(PeerError):
-    """The peer may have done what was asked, or may yet."""
-
-
-class BadAnswer(PeerError):
-    """The peer answered, and not as the protocol says."""
 
 
 class Answer(NamedTuple):

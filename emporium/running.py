@@ -16,7 +16,8 @@ import psutil
 import redis
 
 from emporium.environment import ROOT
-from emporium.peers import Peer, PeerError
+from emporium.failures import PeerError
+from emporium.peers import Peer
 from emporium.ports import COURSE_BASE
 
 NOTES = ROOT / "var" / "running"

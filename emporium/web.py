@@ -151,7 +151,13 @@ def answer(body, headers=None, status=200):
     return Response(text, status, headers, mimetype="application/json")
 
 
-def answer_problem(problem):
+def answer_outcome(outcome):
+    """A batch.Outcome, as the answer to a request of its own."""
+    return Response(bytes(outcome.body), outcome.status, outcome.headers)
+
+
+def problem_body(problem):
+    """The JSON of an error."""
     body = {
         "type": "about:blank",
         "title": HTTP_STATUS_CODES.get(problem.status, "Error"),
@@ -159,7 +165,11 @@ def answer_problem(problem):
         "detail": problem.detail,
         **problem.members,
     }
-    return Response(wire.encode(body), problem.status, problem.headers, mimetype="application/problem+json")
+    return wire.encode(body)
+
+
+def answer_problem(problem):
+    return Response(problem_body(problem), problem.status, problem.headers, mimetype="application/problem+json")
 
 
 def _accepts_json():
@@ -233,6 +243,8 @@ def tea_name(name):
     _check_name("tea", name)
     if any(unicodedata.category(character) == "Cc" for character in name):
         raise Problem(400, "the name of a tea must not hold control characters")
+    if "/" in name:  # no path leads here with one
+        raise Problem(400, "the name of a tea must not hold a slash")
     if name in (".", ".."):
         raise Problem(400, "'.' and '..' cannot name a tea: HTTP clients fold them away")
     return name

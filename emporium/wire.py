@@ -148,10 +148,19 @@ def decode_readiness(text):
 # ---- ratings
 
 
+def decode_rated(body):
+    """What a client asks to write, checked."""
+    return decode(body, Rated)
+
+
+def sibling_of(rated):
+    """It, as the sibling that it is to become."""
+    return Sibling(as_stored(rated.rating), VectorClock.fromDict(rated.clock))
+
+
 def decode_rating(body):
     """The sibling that a client asks to write."""
-    rated = decode(body, Rated)
-    return Sibling(as_stored(rated.rating), VectorClock.fromDict(rated.clock))
+    return sibling_of(decode_rated(body))
 
 
 def reading(value):

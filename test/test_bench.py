@@ -248,14 +248,6 @@ def bench(*words):
     return [sys.executable, str(ROOT / "tea"), "bench", *words]
 
 
-@pytest.mark.parametrize("words", [[], ["--quick"]])
-def test_without_a_benchmark_it_says_which_there_are(words):
-    done = subprocess.run(bench(*words), capture_output=True, text=True, timeout=20, check=False)
-
-    assert done.returncode == 2
-    assert "./tea bench --overload, or --hostile" in done.stderr
-
-
 def test_a_file_that_cannot_be_written_is_refused_before_anything_runs(tmp_path):
     words = bench("--overload", "--json", str(tmp_path / "nowhere" / "file"))
 

@@ -9,8 +9,9 @@ import pytest
 from harness import eventually
 
 from emporium.bulkhead import Bulkhead
+from emporium.failures import NoAnswer, NotReached
 from emporium.guard import Guarded, Watch
-from emporium.peers import NoAnswer, NotReached, Peer
+from emporium.peers import Peer
 from emporium.turn import Busy, Turn
 
 PATIENCE_S = 0.2

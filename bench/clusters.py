@@ -1,0 +1,163 @@
+"""The clusters that are compared: ours as `./tea up` starts it, and the baseline, on free ports, with teas in them.
+
+Everything is gone when the `with` block ends.
+"""
+
+import json
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import redis
+
+from emporium.cluster import START_S, Cluster, accepts_connections, python_service, redis_answers
+from emporium.environment import ROOT
+from emporium.failures import PeerError
+from emporium.peers import Peer
+from emporium.ports import Ports
+from emporium.service import Service, StartFailed, stop_these
+
+DIGEST_LENGTH = 2
+PATIENCE_S = 10
+PORTION = 1000  # teas that are stored in one go
+PROBED = 16  # teas that must be served before a cluster counts as started: some of each shard
+
+
+@contextmanager
+def ours(programs, ndb=4):
+    """Inside, a Running of our own servers."""
+    with _folder() as folder:
+        yield from _running("ours", Cluster(Ports.find_free(ndb), ndb, DIGEST_LENGTH, folder, _logs(folder), programs))
+
+
+@contextmanager
+def baseline(programs, ndb=4):
+    """Inside, a Running of the baseline."""
+    with _folder() as folder:
+        cluster = Cluster(Ports.find_free(ndb), ndb, DIGEST_LENGTH, folder, _logs(folder), programs)
+        cluster.redis = [_plain_redis(service, folder, programs) for service in cluster.redis]
+        cluster.queue = _plain(cluster.queue, folder)
+        cluster.shards = [_plain(service, folder) for service in cluster.shards]
+        cluster.load_balancer = _plain(cluster.load_balancer, folder)
+        yield from _running("baseline", cluster)
+
+
+class Running:
+    """A cluster that serves.
+
+    start_s  how long it took from the start of its first process until every shard served through the load balancer
+    """
+
+    def __init__(self, name, cluster, start_s):
+        self.name = name
+        self.cluster = cluster
+        self.start_s = start_s
+        self.services = cluster.services
+        self.port = cluster.load_balancer.port
+
+    def store(self, teas, siblings=1):
+        """Put these Teas into every Redis by hand, with so many siblings each, as if gossip had carried them round.
+
+        One of the siblings is wrk's own: what it writes takes the place of that one, and their number stays.
+        """
+        clocks = [{"bench": 1}, *({f"client-{index:03}": 1} for index in range(1, siblings))]
+        fields = {"rating": "3", "choices": json.dumps([3] * siblings), "clocks": json.dumps(clocks)}
+        names = teas.names()
+        for service in self.cluster.redis:
+            with redis_of(service) as client:
+                for start in range(0, len(names), PORTION):
+                    pipe = client.pipeline(transaction=False)
+                    for name in names[start : start + PORTION]:
+                        pipe.hset(f"/rating/{name}", mapping=fields)
+                    pipe.execute()
+
+    def settle(self):
+        """Let the gossip that is on its way come to its end: a load must not pay for the one before it."""
+        for _ in range(2 * self.cluster.ndb):
+            for service in self.cluster.shards:
+                _read(service.port, "settled")
+
+
+def redis_of(service):
+    """A client of this Redis."""
+    return redis.Redis(port=service.port, decode_responses=True, socket_timeout=PATIENCE_S)
+
+
+@contextmanager
+def started(make):
+    """Inside, the Service that make(layout, folder, log_of) gives serves, by itself."""
+    with _folder() as folder:
+        service = make(Ports.find_free(1), folder / "data", _logs(folder))
+        try:
+            service.start()
+            service.wait_until_it_answers(time.monotonic() + START_S)
+            yield service
+        finally:
+            stop_these([service])
+
+
+def another_load_balancer(running, settings):
+    """Inside, the Service of one more load balancer for the same shards, with these settings besides."""
+    _python, _program, given = running.cluster.load_balancer.command
+
+    def make(layout, _folder, log_of):
+        return python_service(
+            "lb-2", "serverLB.py", layout.lb, log_of, {**json.loads(given), **settings, "port": layout.lb}
+        )
+
+    return started(make)
+
+
+def _running(name, cluster):
+    began_s = time.monotonic()
+    with cluster:
+        _wait_until_it_serves(cluster)
+        yield Running(name, cluster, time.monotonic() - began_s)
+
+
+def _wait_until_it_serves(cluster):
+    deadline = time.monotonic() + START_S
+    for index in range(PROBED):
+        while not _read(cluster.load_balancer.port, f"probe-{index}"):
+            if time.monotonic() > deadline:
+                raise StartFailed(f"a cluster does not serve on port {cluster.load_balancer.port}")
+            time.sleep(0.01)
+
+
+def _read(port, tea):
+    """Whether a read of the tea was served."""
+    try:
+        return Peer("a server", "127.0.0.1", port, PATIENCE_S).call("GET", f"/rating/{tea}").is_ok
+    except PeerError:
+        return False
+
+
+def _plain(service, folder):
+    """The server of the baseline in the place of one of ours: the same settings, for these are the course's."""
+    _python, program, settings = service.command
+    plain = Path(program).name.replace("server", "plain")
+    program = f"bench/baseline/{plain}"
+    return python_service(service.name, program, service.port, _logs(folder), json.loads(settings), accepts_connections)
+
+
+def _plain_redis(service, folder, programs):
+    """A Redis with all as it comes, which means that nothing is synced."""
+    command = [programs.server, "--port", str(service.port), "--bind", "127.0.0.1", "--databases", "1"]
+    command += ["--dir", str(folder / service.name)]
+    url = f"redis://127.0.0.1:{service.port}"
+    return Service(
+        service.name, command, service.port, url, lambda each: redis_answers(each.port), _logs(folder)(service.name)
+    )
+
+
+@contextmanager
+def _folder():
+    parent = ROOT / "var" / "bench"
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=parent) as folder:
+        yield Path(folder)
+
+
+def _logs(folder):
+    return lambda name: Path(folder) / f"{name}.log"

@@ -1,0 +1,72 @@
+"""The JSON of operations that travel together, between load balancer and shard: POST /operations.
+
+    {"operations": [{"method": "PUT", "tea": "assam", "rated": {"rating": 3, "clock": {"c0": 5}}},
+                    {"method": "GET", "tea": "chai"}]}
+    {"outcomes": [{"status": 200, "body": {"rating": 3}, "merge": "stored"},
+                  {"status": 200, "body": {"rating": 0.0, "choices": [], "clocks": []}}]}
+
+An outcome is what the operation would have been answered alone: its status, its body, its X-Merge.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Raw
+
+from emporium import wire
+from emporium.gather import MOST_TOGETHER
+from emporium.wire import Rated
+
+
+class Operation(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """One operation on one tea. `rated` is there for a PUT, and for nothing else."""
+
+    method: Literal["PUT", "GET", "DELETE"]
+    tea: str
+    rated: Rated | None = None
+
+    def __post_init__(self):
+        if (self.method == "PUT") != (self.rated is not None):
+            raise ValueError("rated belongs to a PUT, and to nothing else")
+
+
+class Outcome(msgspec.Struct, omit_defaults=True):
+    """What one operation came to. The body is JSON."""
+
+    status: int
+    body: Raw
+    merge: str | None = None
+
+    @property
+    def headers(self):
+        """Those that it has as an answer."""
+        headers = {"Content-Type": "application/json" if self.status < 400 else "application/problem+json"}
+        if self.merge:
+            headers["X-Merge"] = self.merge
+        if self.status == 503:
+            headers["Retry-After"] = "1"
+        return headers
+
+
+class Operations(msgspec.Struct, forbid_unknown_fields=True):
+    operations: Annotated[list[Operation], Meta(max_length=MOST_TOGETHER)]
+
+
+class Outcomes(msgspec.Struct):
+    outcomes: list[Outcome]
+
+
+def encode_operations(operations):
+    return wire.encode(Operations(operations))
+
+
+def decode_operations(text):
+    return wire.decode(text, Operations).operations
+
+
+def encode_outcomes(outcomes):
+    return wire.encode(Outcomes(outcomes))
+
+
+def decode_outcomes(text):
+    return wire.decode(text, Outcomes).outcomes

@@ -1,0 +1,140 @@
+"""Operations that wait for one shard together travel together. This file knows nothing of Flask, nor of HTTP.
+
+    gatherer = Gatherer("db0", send, most_waiting=64, wait_s=1.0, all_s=2.0)
+    outcome = gatherer.ask(operation)
+
+The first operation to find the shard idle is carried at once, by the thread that brought it. Those that arrive
+meanwhile wait, and one of them carries all of them next. Nobody waits for a timer, and no thread is ours.
+
+    arrives -- idle? --- yes -----------------------------> carrier: sends itself and all that wait, 256 at most,
+                 |                                    ^               gives each its outcome, and wakes one of those
+                 no --> waits -- woken to carry ------'               that came since, as the next carrier
+                          |----- sent by a carrier -------> has its outcome, or NoAnswer at its deadline
+                          '----- not sent in time --------> withdrawn, NotReached
+
+It promises each operation exactly one outcome, its own, within its deadline, and that none is sent twice.
+"""
+
+import logging
+import threading
+from collections import deque
+
+from emporium.failures import NoAnswer, NotReached, PeerError
+
+log = logging.getLogger(__name__)
+
+MOST_TOGETHER = 256
+
+WAITING, CARRIER, SENT, REFUSED = "waiting", "carrier", "sent", "refused"
+
+
+class _Member:
+    """One operation on its way, and the thread that waits for it."""
+
+    __slots__ = ("operation", "outcome", "state", "woken")
+
+    def __init__(self, operation):
+        self.operation = operation
+        self.state = WAITING  # changes under the gatherer's lock only
+        self.outcome = None
+        self.woken = threading.Lock()
+        self.woken.acquire()
+
+
+class Gatherer:
+    """Carries operations to one shard, one batch at a time.
+
+    send          ([operation, ...]) -> [outcome, ...] in the same order; an outcome that is an exception is raised to
+                  its own asker. Raises NotReached or NoAnswer for all of them. It has a deadline of its own; after a
+                  timeout those that wait are refused, since they would only wait for the next one.
+    most_waiting  how many operations may be here at a time, those that were sent among them
+    wait_s        for how long an operation waits to be sent
+    all_s         when its asker has an answer at the latest
+    """
+
+    def __init__(self, name, send, most_waiting, wait_s, all_s):
+        self._name = name
+        self._send = send
+        self._most_waiting = most_waiting
+        self._wait_s = wait_s
+        self._all_s = all_s
+        self._lock = threading.Lock()
+        self._waiting = deque()  # Members, oldest first
+        self._is_busy = False  # a carrier is on its way, or was woken
+        self._here = 0
+
+    def ask(self, operation):
+        """The operation's outcome. Raises NotReached or NoAnswer, or the exception that is its outcome."""
+        member = _Member(operation)
+        with self._lock:
+            if self._here >= self._most_waiting:
+                raise NotReached(f"{self._name} has {self._here} requests waiting already")
+            self._here += 1
+            if self._is_busy:
+                self._waiting.append(member)
+            else:
+                self._is_busy = True
+                member.state = CARRIER
+        try:
+            if member.state is not CARRIER:
+                self._wait(member)
+            if member.state is CARRIER:
+                self._carry(member)
+        finally:
+            with self._lock:
+                self._here -= 1
+        if isinstance(member.outcome, Exception):
+            raise member.outcome
+        return member.outcome
+
+    def _wait(self, member):
+        """Until the member was woken, to carry or with its outcome. Raises NotReached or NoAnswer at its deadline."""
+        if member.woken.acquire(timeout=self._wait_s):
+            return
+        with self._lock:
+            if member.state is WAITING:
+                self._waiting.remove(member)
+                raise NotReached(f"{self._name} was busy with other requests for {self._wait_s:g} s")
+        if not member.woken.acquire(timeout=self._all_s - self._wait_s):  # at once for one that was woken just now
+            raise NoAnswer(f"{self._name} did not answer within {self._all_s:g} s")
+
+    def _carry(self, first):
+        with self._lock:
+            others = min(len(self._waiting), MOST_TOGETHER - 1)
+            batch = [first, *(self._waiting.popleft() for _ in range(others))]
+            for member in batch:
+                member.state = SENT
+        operations = [member.operation for member in batch]
+        outcomes, failure = [], NoAnswer(f"whoever carried it to {self._name} came to an end")
+        try:
+            outcomes = list(self._send(operations))
+            failure = NoAnswer(f"{self._name} answered {len(outcomes)} of {len(batch)} operations")
+        except PeerError as error:
+            failure = error
+        except Exception as error:
+            log.exception("carrying %s operations to %s failed", len(batch), self._name)
+            failure = NoAnswer(f"carrying it to {self._name} failed: {error}")
+        finally:  # whatever happened, SystemExit included
+            self._settle(batch, outcomes, failure)
+
+    def _settle(self, batch, outcomes, failure):
+        """Each of the batch has its outcome, or the failure; then somebody else carries, or the shard is idle."""
+        if len(outcomes) > len(batch):  # then nobody knows which is whose
+            outcomes = []
+        for member in batch[len(outcomes) :]:
+            member.outcome = failure
+        for member, outcome in zip(batch, outcomes, strict=False):
+            member.outcome = outcome
+        with self._lock:
+            refused = []
+            if failure.is_timeout:
+                refused = list(self._waiting)
+                self._waiting.clear()
+            for member in refused:
+                member.state, member.outcome = REFUSED, NotReached(f"{self._name} has just not answered somebody else")
+            carrier = self._waiting.popleft() if self._waiting else None
+            if carrier:
+                carrier.state = CARRIER
+            self._is_busy = carrier is not None
+        for member in (*batch, *refused, *filter(None, [carrier])):
+            member.woken.release()
