@@ -14,6 +14,7 @@ or BadAnswer (the message says why; Refused, which is one, when it lies with wha
 Source: the assignment's "The queue service (Q)".
 """
 
+from typing import NamedTuple
 from urllib.parse import quote
 
 from emporium import wire
@@ -21,13 +22,21 @@ from emporium.failures import BadAnswer, NoAnswer, NotReached, PeerError
 from emporium.peers import Peer
 from vectorclock import VectorClock
 
-__all__ = ["BadAnswer", "NoAnswer", "NotReached", "PeerError", "Queue", "Refused"]
+__all__ = ["BadAnswer", "NoAnswer", "NotReached", "PeerError", "Queue", "Refused", "Taken"]
 
 DEADLINE_S = 0.2
 
 
 class Refused(BadAnswer):
     """The queue will not have this message, however often it is put."""
+
+
+class Taken(NamedTuple):
+    """What a take brought: JSON texts, the cursor behind them, and how many are left behind that."""
+
+    records: list
+    cursor: wire.Cursor | None
+    left: int
 
 
 class Queue:
@@ -73,18 +82,31 @@ class Queue:
         for record in records:
             self._put_text(channel, record)
 
-    def take(self, channel, cursor):
-        """(records as JSON texts, cursor after them): what waits behind `cursor`, at most 256 records.
+    def take(self, channel, cursor, most=wire.MOST_RECORDS):
+        """The Taken: at most `most` of what waits behind `cursor`.
 
         The queue forgets the records up to `cursor` (None: none yet) and keeps those it answers until a later
         call names them, so one that dies in between gets them again. A plain queue has no cursors: it gives one
-        record, forgets it at once, and the cursor stays as it was.
+        record, forgets it at once, the cursor stays as it was, and nobody knows what is left.
         """
-        answer = self.peer.call_ours(_channel(channel, "take"), wire.encode_take(cursor))
+        answer = self.peer.call_ours(_channel(channel, "take"), wire.encode_take(cursor, most))
         if answer is not None:
-            return _accepted(answer).read(wire.decode_taken)
+            return Taken(*_accepted(answer).read(wire.decode_taken))
+        return self._get_text(channel, cursor)
+
+    def exchange(self, channel, records, predecessor, cursor, most):
+        """put_all(channel, records), and take(predecessor, cursor, most), in one call. `most` may be 0."""
+        body = wire.encode_exchange(channel, records, predecessor, cursor, most)
+        answer = self.peer.call_ours("/exchange", body)
+        if answer is not None:
+            return Taken(*_accepted(answer).read(wire.decode_taken))
+        for record in records:
+            self._put_text(channel, record)
+        return self._get_text(predecessor, cursor) if most else Taken([], cursor, 0)
+
+    def _get_text(self, channel, cursor):
         answer = _accepted(self.peer.call("GET", _q(channel)))
-        return ([answer.body] if answer.read() else []), cursor
+        return Taken([answer.body], cursor, 1) if answer.read() else Taken([], cursor, 0)
 
     def _put_text(self, channel, text):
         counted = _accepted(self.peer.call("PUT", _q(channel), text)).read()

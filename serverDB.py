@@ -39,12 +39,12 @@ from emporium.shard import (
 from emporium.siblings import UNRATED, Damaged, Value
 from emporium.store import SlowStore, Store, StoreDown, StoreUnsure
 from emporium.turn import Busy, Turn
-from queueservice import Queue, Refused
+from queueservice import Queue, Refused, Taken
 
 log = logging.getLogger(__name__)
 
 TURN_S = 0.45  # how long a request waits for its turn: with Redis's 0.5 s, less than the load balancer's 1 s
-PORTION_RECORDS, PORTION_SIBLINGS = 16, 256
+PORTION_RECORDS, PORTION_SIBLINGS = 64, 256
 GOSSIP_S = 0.1  # for how long one step goes on taking gossip
 MOST_LISTS = 4  # at a time
 
@@ -76,51 +76,67 @@ class Shard:
             # Merge each write with what is stored, and remember the merged value: it goes into the digest, and a
             # digest that has digest-length records becomes due.
             written, changes = merge_writes(self.place, now, found.digest_count, writes)
-            self._carry_out(changes, found, now)
-            self._check_gossip(found.cursor, now)
+            self._check_gossip(found, changes)
             deleted = [self._delete(each.tea, now) for each in operations if isinstance(each, Delete)]
             read = [now[each.tea] for each in operations if isinstance(each, Read)]
         # Of each kind, the outcomes stand in the order of its operations.
         outcomes = {Write: iter(written), Delete: iter(deleted), Read: iter(read)}
         return [next(outcomes[type(operation)]) for operation in operations]
 
-    def _check_gossip(self, cursor, now):
-        """The course's "while there is data on the gossip channel from the neighbour", for at most 100 ms, and for one
-        portion only while other requests wait for their turn.
+    def _check_gossip(self, found, changes):
+        """The course's "while there is data on the gossip channel from the neighbour".
 
-        Trouble here fails no operation: what was not taken waits in the channel for the next step.
+        Store what the writes have changed, and what gossip changes behind them; tell my successor what is due; again
+        while more waits, for at most 100 ms, and for one portion only while other requests wait for their turn. What is
+        stored shows in `found.values`.
+
+        Trouble with gossip fails no operation: what was not taken waits in the channel for the next step, and what
+        could not be sent stays due.
         """
+        has_writes, is_over = bool(changes), False
         ends = time.monotonic() + GOSSIP_S
-        while self._can_gossip() and (taken := self._take(cursor)):
-            for records, senseless, cursor in portions(*taken):
-                try:
-                    found = self.store.load({record.key for record in records})
-                    now.update(found.values)
-                    changes = merge_gossip(self.place, found.values, found.digest_count, records)
-                    changes.set_aside += senseless
-                    self._carry_out(changes, found, now, cursor)
-                except (StoreDown, StoreUnsure) as error:
-                    log.warning("gossip waits: %s", error)
-                    return
-                if time.monotonic() > ends or self.turn.is_wanted:  # one portion each, so that both go on
-                    return
+        digest_count, cursor = found.digest_count, found.cursor
+        due = self.store.due(wire.MOST_RECORDS) if found.due_count and self._can_gossip() else []
+        sent, heard = self._exchange(due, cursor, PORTION_RECORDS)
+        while changes or heard.records or sent:
+            records, senseless, left, cursor = portion(heard, cursor)
+            try:
+                found.values.update(self.store.load_more({record.key for record in records} - found.values.keys()))
+                merge_gossip(self.place, found.values, digest_count, records, changes)
+                changes.set_aside += senseless
+                due = self.store.change(changes, cursor, sent, wire.MOST_RECORDS if self._can_gossip() else 0)
+            except (StoreDown, StoreUnsure) as error:
+                if has_writes:
+                    raise
+                log.warning("gossip waits: %s", error)
+                return
+            found.values.update(dict.fromkeys(changes.removed, UNRATED))
+            found.values.update(changes.values)
+            digest_count += len(changes.remembered) - changes.now_due
+            changes, has_writes = Changes(), False
+            was_over, is_over = is_over, time.monotonic() > ends or self.turn.is_wanted
+            if was_over or not (due or heard.records):
+                return
+            sent, heard = self._exchange(due, cursor, PORTION_RECORDS if left and not is_over else 0)
 
-    def _carry_out(self, changes, found, now, cursor=None):
-        """Store the changes, in one piece with the cursor, show them in `now`, and send the digest if it is full."""
-        self.store.change(changes, cursor)
-        now.update(dict.fromkeys(changes.removed, UNRATED))
-        now.update(changes.values)
-        if found.due_count or changes.now_due:
-            self._send_due()
+    def _exchange(self, due, cursor, most):
+        """(how many of `due`, the oldest first, my successor was told, what was Taken from my predecessor): one call.
 
-    def _take(self, cursor):
-        """(JSON texts of records, the cursor behind them) from my predecessor's channel; None when nothing waits."""
+        The queue may forget what is up to the cursor. When it fails, nothing was told or heard.
+        """
+        if not self._can_gossip():
+            return 0, NOTHING
+        due = due[: wire.one_call(due)]
         try:
-            texts, cursor = self.queue.take(self.place.predecessor, cursor)
+            heard = self.queue.exchange(self.place.name, due, self.place.predecessor, cursor, most)
+        except Refused as error:
+            log.error("the queue refuses something: %s", error)
+            self._send_due()
         except PeerError as error:
             self.queue_watch.failed(error)
-            return None
-        return (texts, cursor) if texts else None
+        else:
+            return len(due), heard
+        return 0, NOTHING
 
     def _send_due(self):
         """Tell my successor what is due, for at most 100 ms. True when all has been told.
@@ -144,7 +160,7 @@ class Shard:
                     log.error("the queue refuses a record, which is set aside: %s: %r", error, records[0][:500])
                     self.store.set_aside_oldest_due()
                 else:
-                    self.store.sent(len(records))
+                    self.store.change(Changes(), sent=len(records))
                 if time.monotonic() > ends:
                     return False
         except PeerError as error:
@@ -176,23 +192,29 @@ class Shard:
                 is_told = self._send_due()
 
 
-def portions(texts, cursor):
-    """(Records, texts that are none, the cursor behind them) portion by portion, so that a step can stop in between.
+NOTHING = Taken([], None, 0)
 
-    A portion has 16 records; and since a merge costs the square of the siblings, it ends with the record that brings
-    it to 256 of them. A plain queue gives no cursor, and one record.
+
+def portion(heard, cursor):
+    """(Records, texts that are none, how many are left, the cursor behind them) of what was heard behind the `cursor`.
+
+    Since a merge costs the square of the siblings, it ends with the record that brings it to 256 of them.
     """
     records, senseless, siblings = [], [], 0
-    for behind, text in zip(reversed(range(len(texts))), texts, strict=True):
+    left = heard.left + len(heard.records)
+    for text in heard.records:
+        left -= 1
         try:
             records.append(wire.decode_record(text))
             siblings += len(records[-1].value.siblings)
         except ValueError as error:
             log.error("a gossip record makes no sense and is set aside: %s: %r", error, text[:500])
             senseless.append(text)
-        if behind == 0 or len(records) == PORTION_RECORDS or siblings >= PORTION_SIBLINGS:
-            yield records, senseless, cursor and cursor.back_by(behind)
-            records, senseless, siblings = [], [], 0
+        if siblings >= PORTION_SIBLINGS:
+            break
+    if heard.cursor:
+        cursor = heard.cursor.back_by(left - heard.left)
+    return records, senseless, left, cursor
 
 
 # ---- over HTTP

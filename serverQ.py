@@ -45,12 +45,16 @@ class Channel:
         return self.waiting.popleft()
 
     def take(self, cursor, most):
-        """Forget the records up to `cursor`. Returns (at most `most` of those behind it, the cursor after them)."""
+        """Forget the records up to `cursor`.
+
+        Returns (at most `most` of those behind it, the cursor after them, how many are left behind that).
+        """
         if cursor is not None and cursor.life == self.life:
             while self.waiting and self.lowest <= cursor.offset:
                 self.pop()
         records = list(islice(self.waiting, min(most, wire.one_call(self.waiting))))
-        return records, wire.Cursor(self.life, self.lowest + len(records) - 1) if records else cursor
+        left = len(self.waiting) - len(records)
+        return records, wire.Cursor(self.life, self.lowest + len(records) - 1) if records else cursor, left
 
 
 class Channels:
@@ -76,7 +80,7 @@ class Channels:
     def take(self, name, cursor, most):
         with self._lock:
             channel = self._by_name.get(name)
-            return channel.take(cursor, most) if channel else ([], None)
+            return channel.take(cursor, most) if channel else ([], None, 0)
 
     def waiting(self):
         """{channel: how many wait}."""
@@ -128,8 +132,15 @@ def create_app(settings):
     @app.post("/channel/<channel>/take")
     def take(channel):
         name, asked = web.channel_name(channel), web.checked(wire.decode_take, web.own_json_body())
-        records, cursor = channels.take(name, asked.cursor, asked.most)
-        return web.answer(wire.encode_taken(records, cursor))
+        return web.answer(wire.encode_taken(*channels.take(name, asked.cursor, asked.most)))
+
+    @app.post("/exchange")
+    def exchange():
+        asked, records = web.checked(wire.decode_exchange, web.own_json_body())
+        to, source = web.channel_name(asked.to), web.channel_name(asked.source)
+        if records:
+            channels.put(to, records)
+        return web.answer(wire.encode_taken(*channels.take(source, asked.cursor, asked.most)))
 
     return app
 

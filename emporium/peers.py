@@ -8,12 +8,11 @@ A peer may be a plain course server, which knows nothing of our own paths beside
 that out by asking: such a server answers 404 or 405 and has then done nothing.
 """
 
+import http.client
 import socket
 import time
+from contextlib import suppress
 from typing import NamedTuple
-
-import urllib3
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
 
 from emporium import wire
 from emporium.failures import BadAnswer, NoAnswer, NotReached
@@ -49,18 +48,17 @@ class Peer:
     def __init__(self, name, host, port, deadline_s, connections=1):
         self.name = name
         self.url = f"http://{host}:{port}"
+        self._where = host, port
         self._deadline_s = deadline_s
         # More calls than `connections` at once open further connections, which are not kept.
-        self._pool = _Pool(
-            host,
-            port,
-            maxsize=connections,
-            retries=False,
-            headers=JSON_HEADERS,
-            on_connect=self._note_connection,
-        )
+        self._most_kept = connections
+        self._kept = []  # those that nobody uses now, the one used last at the end
         self._connections_opened = 0
         self._judged_plain = None  # (connections opened by then, when), while it counts as a plain course server
+
+    def __del__(self):
+        for connection in self._kept:
+            connection.close()
 
     def call(self, method, path, body=None, deadline_s=None):
         """The peer's Answer. Raises NotReached or NoAnswer. `path` is already percent-encoded, `body` bytes.
@@ -68,19 +66,25 @@ class Peer:
         `deadline_s` may be shorter than the peer's own.
         """
         deadline_s = deadline_s or self._deadline_s
-        timeout = urllib3.Timeout(connect=CONNECT_S, total=deadline_s)
+        ends = time.monotonic() + deadline_s
+        connection = self._a_connection(ends)
         try:
-            response = self._pool.urlopen(method, path, body=body, redirect=False, timeout=timeout)
-        except NewConnectionError as error:
-            raise NotReached(f"{self.name} at {self.url} cannot be reached: {_in_words(error)}") from error
-        except ConnectTimeoutError as error:
-            raise NotReached(f"{self.name} at {self.url} takes no connection", is_timeout=True) from error
-        except ReadTimeoutError as error:
+            connection.sock.ends = ends
+            connection.request(method, path, body, JSON_HEADERS)
+            response = connection.getresponse()
+            answer = Answer(response.status, response.read(), response.headers)
+        except TimeoutError as error:
+            connection.close()
             message = f"{self.name} at {self.url} did not answer within {deadline_s:.3g} s"
             raise NoAnswer(message, is_timeout=True) from error
-        except HTTPError as error:
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
             raise NoAnswer(f"{self.name} at {self.url} did not answer: {_in_words(error)}") from error
-        return Answer(response.status, response.data, response.headers)
+        if connection.sock and len(self._kept) < self._most_kept:  # the other side has not said that it closes
+            self._kept.append(connection)
+        else:
+            connection.close()
+        return answer
 
     def call_ours(self, path, body):
         """The Answer to a POST on one of our own paths; None, and nothing done, from a plain course server."""
@@ -102,61 +106,77 @@ class Peer:
         # new one for each call, so it is asked again at most once a second.
         return self._connections_opened > connections_then and time.monotonic() - judged_at >= JUDGED_S
 
-    def _note_connection(self):
+    def _a_connection(self, ends):
+        """One that stands, kept or new. Raises NotReached."""
+        with suppress(IndexError):
+            while True:
+                connection = self._kept.pop()
+                if connection.sock.is_fresh():
+                    return connection
+                connection.close()
+        connection = _Connection(*self._where, timeout=min(CONNECT_S, ends - time.monotonic()))
+        try:
+            connection.connect()
+        except TimeoutError as error:
+            raise NotReached(f"{self.name} at {self.url} takes no connection", is_timeout=True) from error
+        except OSError as error:
+            raise NotReached(f"{self.name} at {self.url} cannot be reached: {_in_words(error)}") from error
         self._connections_opened += 1
+        return connection
 
 
-class _Connection(urllib3.connection.HTTPConnection):
-    """Keeps the deadline of a whole call, and tells when it is opened.
-
-    urllib3's own limit is for each wait: a peer that sends a byte now and then would be waited for without end. And it
-    counts its connection objects, while it opens one anew when the other side had closed it.
-    """
-
-    def __init__(self, *where, on_connect, **options):
-        super().__init__(*where, **options)
-        self._on_connect = on_connect
-        self._used_at = 0.0
-        self.ends = 0.0  # when the present call must be over
-
-    def request(self, *what, **options):
-        now = time.monotonic()
-        if now > self._used_at + IDLE_S:
-            self.close()
-        self._used_at = now
-        super().request(*what, **options)
-
-    def getresponse(self):
-        self.ends = time.monotonic() + self.timeout  # by now urllib3 has put there what is left for this call
-        return super().getresponse()
+class _Connection(http.client.HTTPConnection):
+    """The standard library's, on a socket of ours."""
 
     def connect(self):
         super().connect()
-        self.sock = _BoundedSocket(self, self.sock)
-        self._on_connect()
+        self.sock = _Socket(self.sock)
 
 
-class _BoundedSocket(socket.socket):
-    """A socket on which no wait for bytes goes beyond the end of its connection's call."""
+class _Socket(socket.socket):
+    """A socket that keeps the deadline of a whole call, and sends a request as one piece.
 
-    def __init__(self, connection, plain):
-        timeout = plain.gettimeout()
+    The standard library's limit is for each wait: a peer that sends a byte now and then would be waited for without
+    end. And it sends headers and body one after the other, for each of which the other side would wake up.
+
+    ends  when the present call must be over
+    """
+
+    def __init__(self, plain):
         super().__init__(plain.family, plain.type, plain.proto, plain.detach())
-        self.settimeout(timeout)
-        self._connection = connection
+        self.ends = 0.0
+        self._used_at = time.monotonic()
+        self._unsent = []
+
+    def is_fresh(self):
+        """Whether it can be used for another call: it was used just now, and the other side has not closed it."""
+        if time.monotonic() > self._used_at + IDLE_S:
+            return False
+        self.settimeout(0)
+        try:
+            self.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True  # nothing to read, as it should be
+        except OSError:
+            return False
+        return False
+
+    def sendall(self, data):
+        self._unsent.append(data)
 
     def recv_into(self, *where):
-        left = self._connection.ends - time.monotonic()
-        if left <= 0:
+        self._used_at = now = time.monotonic()
+        if now >= self.ends:
             raise TimeoutError("the answer came too slowly")
-        self.settimeout(left)
+        self.settimeout(self.ends - now)
+        if self._unsent:
+            request = b"".join(self._unsent)
+            self._unsent.clear()
+            with suppress(BrokenPipeError):  # it would not hear all of it, and may have said why
+                super().sendall(request)
         return super().recv_into(*where)
 
 
-class _Pool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
 def _in_words(error):
-    """The last part of a urllib3 message: 'Connection refused' rather than the object that saw it."""
-    return str(error.args[-1] if error.args else error).rpartition(": ")[2]
+    """The last part of a message of the system: 'Connection refused' without the number before it."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

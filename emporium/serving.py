@@ -35,7 +35,6 @@ def log_to(logfile):
         except OSError as error:
             print(f"{sys.argv[0]}: bad settings: logfile: {error}", file=sys.stderr, flush=True)
             sys.exit(2)
-    logging.getLogger("urllib3").setLevel(logging.ERROR)  # it warns of each connection that it does not keep
     logging.basicConfig(
         level=logging.INFO, handlers=handlers, format="%(asctime)s %(levelname)s %(message)s", force=True
     )

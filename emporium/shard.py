@@ -87,6 +87,10 @@ class Changes:
     now_due: int = 0  # how many of the digest's records, oldest first, become due after that
     set_aside: list = field(default_factory=list)  # JSON texts that came as gossip, and cannot be merged
 
+    def __bool__(self):
+        """Whether there is anything to store."""
+        return bool(self.removed or self.values or self.remembered or self.set_aside)
+
 
 def merge_writes(place, values, digest_count, writes):
     """(what each Write came to, in their order; the Changes that make it so).
@@ -118,8 +122,9 @@ def merge_writes(place, values, digest_count, writes):
     return written, changes
 
 
-def merge_gossip(place, values, digest_count, records):
-    """The Changes that these Records, in their order, make to the `values` stored of their teas.
+def merge_gossip(place, values, digest_count, records, changes=None):
+    """The Changes that these Records, in their order, make to the `values` stored of their teas: those of the step so
+    far, if given, with theirs behind them.
 
     A record stops at the shard that took the write: it has been all round the ring, so all have it. This is also
     why the ring comes to rest: a record of one of its shards passes at most ndb - 1 times. Gossip replaces a damaged
@@ -129,7 +134,7 @@ def merge_gossip(place, values, digest_count, records):
     A record of no shard of this ring has no home where it stops. It is told on only where it changed something, so
     that it goes round at most once and a bit; one that nobody can stop would cost every step for ever.
     """
-    changes = Changes()
+    changes = Changes() if changes is None else changes
     for primary, tea, told in records:
         if primary == place.name:
             continue

@@ -239,12 +239,23 @@ class Taken(msgspec.Struct):
 
     records: list[Raw]
     cursor: Cursor | None = None
+    left: int = 0  # how many wait behind those
 
 
 class Put(msgspec.Struct):
     """The body of POST /channel/<name>/put."""
 
     records: list[Raw]
+
+
+class Exchange(msgspec.Struct):
+    """The body of POST /exchange: records for one channel, and a take from another."""
+
+    to: Text
+    records: list[Raw]
+    source: Text = msgspec.field(name="from")
+    cursor: Cursor | None = None
+    most: Annotated[int, Meta(ge=0, le=MOST_RECORDS)] = MOST_RECORDS
 
 
 def one_call(records):
@@ -257,22 +268,22 @@ def one_call(records):
     return min(len(records), MOST_RECORDS)
 
 
-def encode_take(cursor):
-    return encode(Take(cursor))
+def encode_take(cursor, most):
+    return encode(Take(cursor, most))
 
 
 def decode_take(text):
     return decode(text, Take)
 
 
-def encode_taken(records, cursor):
-    return encode(Taken([Raw(record) for record in records], cursor))
+def encode_taken(records, cursor, left):
+    return encode(Taken([Raw(record) for record in records], cursor, left))
 
 
 def decode_taken(text):
-    """(records as JSON texts, cursor)."""
+    """(records as JSON texts, cursor, how many are left)."""
     taken = decode(text, Taken)
-    return [bytes(record) for record in taken.records], taken.cursor
+    return [bytes(record) for record in taken.records], taken.cursor, taken.left
 
 
 def encode_records(records):
@@ -281,7 +292,21 @@ def encode_records(records):
 
 def decode_records(text):
     """The records as JSON texts, each known to be an object."""
-    records = [bytes(record) for record in decode(text, Put).records]
+    return _objects(decode(text, Put).records)
+
+
+def encode_exchange(to, records, source, cursor, most):
+    return encode(Exchange(to, [Raw(record) for record in records], source, cursor, most))
+
+
+def decode_exchange(text):
+    """(The Exchange, its records as JSON texts, each known to be an object)."""
+    exchange = decode(text, Exchange)
+    return exchange, _objects(exchange.records)
+
+
+def _objects(raw_records):
+    records = [bytes(record) for record in raw_records]
     for record in records:
         decode_object(record)
     return records

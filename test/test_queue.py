@@ -265,6 +265,34 @@ def test_a_batch_that_makes_no_sense_changes_nothing(door, channel, path, body, 
 
 
 @pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"records": [{"n": 1}, 2]}, 422),
+        ({"records": None}, 422),
+        ({"to": ""}, 422),
+        ({"to": 3}, 422),
+        ({"to": "n" * 256}, 400),
+        ({"from": "n" * 256}, 400),
+        ({"from": ""}, 422),
+        ({"cursor": {"life": "x", "offset": -1}}, 422),
+        ({"most": -1}, 422),
+        ({"most": 257}, 422),
+    ],
+    ids=str,
+)
+def test_an_exchange_that_makes_no_sense_changes_nothing(door, channel, change, status):
+    door.put(channel, {"n": 1})
+    good = {"to": channel, "records": [{"n": 2}], "from": channel, "most": 1}
+    (field,) = change
+
+    answer = door.ask("POST", "/exchange", json.dumps({**good, **change}))
+
+    assert_problem(answer, status)
+    assert field in answer.body["detail"] or "the body" in answer.body["detail"] or status == 400
+    assert door.waiting(channel) == 1
+
+
+@pytest.mark.parametrize(
     "path",
     ["/", "/q", "/q/", "/q/a/b", "/q/a%2Fb", "//q/a", "/q//a", "/rating/assam", "/channel/db0", "/channel/db0/drop"],
 )
@@ -553,10 +581,10 @@ def test_twenty_thousand_records_are_drained_in_order_and_whole(queue, door, cha
     for begin in range(0, len(sent), 2_000):
         queue.put_all(channel, sent[begin : begin + 2_000])
 
-    records, cursor = queue.take(channel, None)
+    records, cursor, _ = queue.take(channel, None)
     drained, calls = records, 1
     while records:
-        records, cursor = queue.take(channel, cursor)
+        records, cursor, _ = queue.take(channel, cursor)
         drained, calls = drained + records, calls + 1
 
     assert drained == sent
@@ -680,17 +708,40 @@ def test_batches_of_the_client_are_taken_byte_for_byte_and_with_its_cursor(queue
     queue.put_all(channel, records[:2])
     queue.put_all(channel, records[2:])
 
-    taken, cursor = queue.take(channel, None)
+    taken, cursor, left = queue.take(channel, None, most=2)
 
-    assert taken == records
-    assert queue.take(channel, None) == (taken, cursor)
-    assert queue.take(channel, cursor)[0] == []
+    assert (taken, left) == (records[:2], 1)
+    assert queue.take(channel, None, most=2) == (taken, cursor, 1)
+    assert queue.take(channel, cursor) == (records[2:], cursor.back_by(-1), 0)
+
+
+def test_an_exchange_puts_on_one_channel_and_takes_from_another(queue, channel):
+    other = f"{channel}-other"
+    queue.put_all(other, [b'{"n":1}', b'{"n":2}', b'{"n":3}'])
+
+    first = queue.exchange(channel, [b'{"m":1}', b'{"m":2}'], other, None, most=2)
+    second = queue.exchange(channel, [b'{"m":3}'], other, first.cursor, most=2)
+
+    assert (first.records, first.left) == ([b'{"n":1}', b'{"n":2}'], 1)
+    assert (second.records, second.left) == ([b'{"n":3}'], 0)
+    assert queue.take(channel, None).records == [b'{"m":1}', b'{"m":2}', b'{"m":3}']
+
+
+def test_an_exchange_that_asks_for_nothing_says_what_was_taken(queue, channel, door):
+    other = f"{channel}-other"
+    queue.put_all(other, [b'{"n":1}', b'{"n":2}'])
+    taken = queue.take(other, None, most=1)
+
+    assert queue.exchange(channel, [], other, taken.cursor, most=0) == ([], taken.cursor, 1)
+
+    assert door.waiting(other) == 1
+    assert door.waiting(channel) is None  # nothing was put, so it did not come into being
 
 
 def test_no_records_at_all_can_be_put(queue, channel):
     queue.put_all(channel, [])
 
-    assert queue.take(channel, None) == ([], None)
+    assert queue.take(channel, None) == ([], None, 0)
 
 
 def test_batches_and_single_calls_share_a_channel(queue, channel):
@@ -723,8 +774,13 @@ def test_a_plain_queue_is_served_call_by_call(run_folder):
 
         taken = [queue.take("db0", None) for _ in range(3)]
 
-        assert [list(map(json.loads, records)) for records, _ in taken] == [numbered(1), numbered(2), []]
-        assert [cursor for _, cursor in taken] == [None, None, None]
+        assert [list(map(json.loads, each.records)) for each in taken] == [numbered(1), numbered(2), []]
+        assert [each[1:] for each in taken] == [(None, 1), (None, 1), (None, 0)]
+
+        assert queue.exchange("db0", [b'{"n":3}', b'{"n":4}'], "db0", None, most=0) == ([], None, 0)
+        taken = queue.exchange("db1", [b'{"n":5}'], "db0", None, most=64)
+        assert (json.loads(*taken.records), taken.left) == ({"n": 3}, 1)
+        assert queue.get("db1") == {"n": 5}
     finally:
         stop_these([plain])
 
@@ -738,6 +794,7 @@ CALLS = {
     "clear": lambda queue: queue.clear(),
     "put_all": lambda queue: queue.put_all("db0", [b'{"n":1}']),
     "take": lambda queue: queue.take("db0", None),
+    "exchange": lambda queue: queue.exchange("db0", [b'{"n":1}'], "db1", None, 64),
 }
 
 

@@ -123,7 +123,7 @@ def test_what_becomes_due_stands_behind_what_is_due(store):
 def test_what_was_sent_is_forgotten_and_nothing_else(store):
     remember(store, 1, 2, 3, 4, now_due=3)
 
-    store.sent(2)
+    store.change(Changes(), sent=2)
 
     assert store.due(most=10) == texts(3)
     assert store.counts() == {"keys": 0, "digest": 1, "due": 1, "set-aside": 0}
@@ -377,7 +377,7 @@ CALLS = {
     "load": lambda store: store.load(["assam"]),
     "change": lambda store: put(store, "assam", sibling(9, c9=9)),
     "due": lambda store: store.due(10),
-    "sent": lambda store: store.sent(1),
+    "sent": lambda store: store.change(Changes(), sent=1),
     "counts": lambda store: store.counts(),
     "list": lambda store: store.list(0, 10),
 }

@@ -459,20 +459,28 @@ def test_records_travel_together_in_their_order_and_byte_for_byte():
     records = [b'{"b": 2.0}', wire.encode_record(Record("db0", "assam", value_of(sibling(1, c0=1)))), b"{}"]
 
     assert wire.decode_records(wire.encode_records(records)) == records
-    assert wire.decode_taken(wire.encode_taken(records, Cursor("life", 7))) == (records, Cursor("life", 7))
+    assert wire.decode_taken(wire.encode_taken(records, Cursor("life", 7), 5)) == (records, Cursor("life", 7), 5)
+
+
+def test_an_exchange_travels_whole():
+    records = [b'{"b": 2.0}', b"{}"]
+
+    asked, texts = wire.decode_exchange(wire.encode_exchange("db0", records, "db3", Cursor("life", 7), 0))
+
+    assert (asked.to, texts, asked.source, asked.cursor, asked.most) == ("db0", records, "db3", Cursor("life", 7), 0)
 
 
 def test_no_records_travel_too():
     assert wire.decode_records(wire.encode_records([])) == []
-    assert wire.decode_taken(wire.encode_taken([], None)) == ([], None)
+    assert wire.decode_taken(wire.encode_taken([], None, 0)) == ([], None, 0)
 
 
 @pytest.mark.parametrize("cursor", [None, Cursor("life", 0), Cursor("life", 2**60)], ids=repr)
 def test_a_take_names_its_cursor(cursor):
-    asked = wire.decode_take(wire.encode_take(cursor))
+    asked = wire.decode_take(wire.encode_take(cursor, 7))
 
     assert asked.cursor == cursor
-    assert asked.most == 256
+    assert asked.most == 7
 
 
 def test_a_cursor_can_stand_some_records_before():
@@ -484,7 +492,7 @@ def test_a_cursor_can_stand_some_records_before():
 
 
 def test_a_take_without_anything_asks_from_the_beginning():
-    assert wire.decode_take("{}").cursor is None
+    assert wire.decode_take("{}") == wire.Take(None, 256)
 
 
 @pytest.mark.parametrize(
@@ -601,6 +609,7 @@ DECODERS = [
     wire.decode_records,
     wire.decode_take,
     wire.decode_taken,
+    wire.decode_exchange,
 ]
 
 # Bodies that are nearly good: pieces of JSON in any order.
