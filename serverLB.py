@@ -127,7 +127,7 @@ def relay(shard, given):
     """What a shard answered, as ours; a 502 when it is none of the documented answers."""
     kept = {name: given.headers[name] for name in ("X-Merge", "Retry-After") if name in given.headers}
     if given.headers.get("Content-Type", "").startswith("application/problem+json"):
-        return web.Response(given.body, given.status, kept, mimetype="application/problem+json")
+        return web.Reply(given.body, given.status, kept, mimetype="application/problem+json")
     if given.status == 404:  # a plain course shard says it in its own words
         raise web.Problem(404, "nothing is stored under this name")
     try:

@@ -14,8 +14,10 @@ import os
 import unicodedata
 
 from flask import Flask, Response, current_app, request
+from flask.sessions import NullSession, SessionInterface
 from werkzeug.exceptions import HTTPException
 from werkzeug.http import HTTP_STATUS_CODES
+from werkzeug.routing import MapAdapter
 
 from emporium import wire
 from emporium.bulkhead import Bulkhead
@@ -51,8 +53,23 @@ def unsure(detail):
     return Problem(504, f"{detail}; it may have been done all the same, and is safe to repeat")
 
 
+class _NoSessions(SessionInterface):
+    """We keep nothing for a browser: every request has this same session, which cannot be written to."""
+
+    _none = NullSession()
+
+    def open_session(self, app, request):
+        return self._none
+
+
 class App(Flask):
-    """A Flask application that knows how many requests it can carry at once, and for what it keeps room."""
+    """A Flask application that knows how many requests it can carry at once, and for what it keeps room.
+
+    What Flask does for every request and we have no use for is left out, since it is most of what a hop costs
+    (docs/performance.md): sessions, signals, functions before and after a request, the host in the routes.
+    """
+
+    session_interface = _NoSessions()
 
     def __init__(self, service, threads, is_full):
         super().__init__(service, static_folder=None)
@@ -80,11 +97,38 @@ class App(Flask):
         except Problem as refusal:
             return answer_problem(refusal)(environ, start_response)
 
+    def create_url_adapter(self, request):
+        if request is None:
+            return super().create_url_adapter(None)
+        environ = request.environ
+        path = environ["PATH_INFO"].encode("latin-1").decode(errors="replace")
+        return MapAdapter(
+            self.url_map, "localhost", "/", "", "http", path, environ["REQUEST_METHOD"], environ["QUERY_STRING"]
+        )
+
+    def full_dispatch_request(self):
+        try:
+            check_the_door(request.environ, request.routing_exception)
+            return self.dispatch_request()
+        except Exception as error:  # noqa: BLE001 - Flask finds its handler, and the last one is for the unforeseen
+            return self.handle_user_exception(error)
+
     def make_default_options_response(self):
         response = super().make_default_options_response()  # has Allow
         response.status_code = 204
         del response.headers["Content-Type"]
         return response
+
+
+def check_the_door(environ, routing_exception):
+    """Raise a Problem for what is amiss whatever is asked for."""
+    if environ["PATH_INFO"].startswith("//"):
+        raise Problem(404, "there is nothing at this path: it begins with two slashes")  # Flask would take one off
+    for name, variable in (("Accept", "HTTP_ACCEPT"), ("Content-Type", "CONTENT_TYPE")):
+        if len(environ.get(variable, "")) > HEADER_LIMIT:
+            raise Problem(431, f"{name} may have {HEADER_LIMIT} characters")
+    if routing_exception is None and environ["REQUEST_METHOD"] != "OPTIONS" and not _accepts_json(environ):
+        raise Problem(406, f"answers are application/json, which Accept: {environ['HTTP_ACCEPT']} rules out")
 
 
 def create_app_for(service, threads, checks, status, is_full=lambda: False):
@@ -115,16 +159,6 @@ def create_app_for(service, threads, checks, status, is_full=lambda: False):
         log.exception("%s %s failed", request.method, request.path)
         return answer_problem(Problem(500, "an error on our side; the log of this service tells more"))
 
-    @app.before_request
-    def check_the_door():
-        if request.environ["PATH_INFO"].startswith("//"):
-            raise Problem(404, "there is nothing at this path: it begins with two slashes")  # Flask would take one off
-        for name in ("Accept", "Content-Type"):
-            if len(request.headers.get(name, "")) > HEADER_LIMIT:
-                raise Problem(431, f"{name} may have {HEADER_LIMIT} characters")
-        if request.routing_exception is None and request.method != "OPTIONS" and not _accepts_json():
-            raise Problem(406, f"answers are application/json, which Accept: {request.headers['Accept']} rules out")
-
     @app.get("/healthz")
     def healthz():
         return answer({"service": service, "pid": os.getpid()})
@@ -145,15 +179,23 @@ def create_app_for(service, threads, checks, status, is_full=lambda: False):
 # ---- answers
 
 
+class Reply(Response):
+    """A Response whose body is there already, in one piece, and whose headers are all that there are."""
+
+    def __call__(self, environ, start_response):
+        start_response(self.status, self.headers.to_wsgi_list())
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else self.response
+
+
 def answer(body, headers=None, status=200):
     """A JSON answer. `body` is bytes that are JSON already, or a value to encode."""
     text = body if isinstance(body, bytes) else wire.encode(body)
-    return Response(text, status, headers, mimetype="application/json")
+    return Reply(text, status, headers, mimetype="application/json")
 
 
 def answer_outcome(outcome):
     """A batch.Outcome, as the answer to a request of its own."""
-    return Response(bytes(outcome.body), outcome.status, outcome.headers)
+    return Reply(bytes(outcome.body), outcome.status, outcome.headers)
 
 
 def problem_body(problem):
@@ -169,11 +211,11 @@ def problem_body(problem):
 
 
 def answer_problem(problem):
-    return Response(problem_body(problem), problem.status, problem.headers, mimetype="application/problem+json")
+    return Reply(problem_body(problem), problem.status, problem.headers, mimetype="application/problem+json")
 
 
-def _accepts_json():
-    accept = request.environ.get("HTTP_ACCEPT", "")
+def _accepts_json(environ):
+    accept = environ.get("HTTP_ACCEPT", "")
     if accept in ("", "*/*", "application/json"):  # what nearly everyone sends
         return True
     kinds = request.accept_mimetypes
