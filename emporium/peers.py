@@ -8,21 +8,23 @@ A peer may be a plain course server, which knows nothing of our own paths beside
 that out by asking: such a server answers 404 or 405 and has then done nothing.
 """
 
-import http.client
-import socket
+import os
+import select
 import time
-from contextlib import suppress
+from io import BytesIO
 from typing import NamedTuple
+
+import pycurl
 
 from emporium import wire
 from emporium.failures import BadAnswer, NoAnswer, NotReached
 
 CONNECT_S = 0.25
-IDLE_S = 5.0  # a connection unused for longer is opened anew, since ours are cut by the other side after 10 s
+IDLE_S = 5  # a connection unused for longer is opened anew, since ours are cut by the other side after 10 s
 JUDGED_S = 1.0  # for how long a server that gives a new connection for each call counts as plain
 
 # Exactly these: the course's servers compare the type letter by letter, and some crash without an Accept.
-JSON_HEADERS = {"Accept": "application/json", "Content-Type": "application/json"}
+JSON_HEADERS = ["Accept: application/json", "Content-Type: application/json", "Expect:"]
 
 
 class Answer(NamedTuple):
@@ -48,17 +50,12 @@ class Peer:
     def __init__(self, name, host, port, deadline_s, connections=1):
         self.name = name
         self.url = f"http://{host}:{port}"
-        self._where = host, port
         self._deadline_s = deadline_s
         # More calls than `connections` at once open further connections, which are not kept.
         self._most_kept = connections
-        self._kept = []  # those that nobody uses now, the one used last at the end
+        self._kept = []  # handles that nobody uses now, each with its connection, the one used last at the end
         self._connections_opened = 0
         self._judged_plain = None  # (connections opened by then, when), while it counts as a plain course server
-
-    def __del__(self):
-        for connection in self._kept:
-            connection.close()
 
     def call(self, method, path, body=None, deadline_s=None):
         """The peer's Answer. Raises NotReached or NoAnswer. `path` is already percent-encoded, `body` bytes.
@@ -66,25 +63,44 @@ class Peer:
         `deadline_s` may be shorter than the peer's own.
         """
         deadline_s = deadline_s or self._deadline_s
-        ends = time.monotonic() + deadline_s
-        connection = self._a_connection(ends)
         try:
-            connection.sock.ends = ends
-            connection.request(method, path, body, JSON_HEADERS)
-            response = connection.getresponse()
-            answer = Answer(response.status, response.read(), response.headers)
-        except TimeoutError as error:
-            connection.close()
-            message = f"{self.name} at {self.url} did not answer within {deadline_s:.3g} s"
-            raise NoAnswer(message, is_timeout=True) from error
-        except (OSError, http.client.HTTPException) as error:
-            connection.close()
-            raise NoAnswer(f"{self.name} at {self.url} did not answer: {_in_words(error)}") from error
-        if connection.sock and len(self._kept) < self._most_kept:  # the other side has not said that it closes
-            self._kept.append(connection)
+            handle = self._kept.pop()
+        except IndexError:
+            handle = _new_handle()
+        lines = []
+        _prepare(handle, method, self.url + path, body, deadline_s, lines.append)
+        try:
+            text = handle.perform_rb()
+        except pycurl.error as error:
+            raise self._failure(handle, error, deadline_s) from error
+        self._connections_opened += handle.getinfo(pycurl.NUM_CONNECTS)
+        answer = Answer(handle.getinfo(pycurl.RESPONSE_CODE), text, _headers(lines))
+        if len(self._kept) < self._most_kept:
+            self._kept.append(handle)
         else:
-            connection.close()
+            handle.close()
         return answer
+
+    def _failure(self, handle, error, deadline_s):
+        """The NotReached or NoAnswer for a call that failed. Whether a byte was sent tells which."""
+        code, words = error.args
+        is_timeout = code == pycurl.E_OPERATION_TIMEDOUT
+        was_sent = handle.getinfo(pycurl.REQUEST_SIZE) > 0
+        if code == pycurl.E_SEND_FAIL_REWIND:
+            words = "the connection ended"
+        elif number := handle.getinfo(pycurl.OS_ERRNO):
+            words = os.strerror(number)
+        handle.close()
+        match was_sent, is_timeout:
+            case True, True:
+                what = f"did not answer within {deadline_s:.3g} s"
+            case True, False:
+                what = f"did not answer: {words}"
+            case False, True:
+                what = "takes no connection"
+            case False, False:
+                what = f"cannot be reached: {words}"
+        return (NoAnswer if was_sent else NotReached)(f"{self.name} at {self.url} {what}", is_timeout)
 
     def call_ours(self, path, body):
         """The Answer to a POST on one of our own paths; None, and nothing done, from a plain course server."""
@@ -106,77 +122,54 @@ class Peer:
         # new one for each call, so it is asked again at most once a second.
         return self._connections_opened > connections_then and time.monotonic() - judged_at >= JUDGED_S
 
-    def _a_connection(self, ends):
-        """One that stands, kept or new. Raises NotReached."""
-        with suppress(IndexError):
-            while True:
-                connection = self._kept.pop()
-                if connection.sock.is_fresh():
-                    return connection
-                connection.close()
-        connection = _Connection(*self._where, timeout=min(CONNECT_S, ends - time.monotonic()))
-        try:
-            connection.connect()
-        except TimeoutError as error:
-            raise NotReached(f"{self.name} at {self.url} takes no connection", is_timeout=True) from error
-        except OSError as error:
-            raise NotReached(f"{self.name} at {self.url} cannot be reached: {_in_words(error)}") from error
-        self._connections_opened += 1
-        return connection
+
+def _new_handle():
+    """A handle has one connection, which it keeps from call to call."""
+    handle = pycurl.Curl()
+    handle.setopt(pycurl.NOSIGNAL, 1)  # else its timeouts would need the main thread
+    handle.setopt(pycurl.NOPROXY, "*")
+    handle.setopt(pycurl.HTTPHEADER, JSON_HEADERS)
+    handle.setopt(pycurl.CONNECTTIMEOUT_MS, _ms(CONNECT_S))
+    handle.setopt(pycurl.MAXCONNECTS, 1)
+    handle.setopt(pycurl.MAXAGE_CONN, IDLE_S)
+    return handle
 
 
-class _Connection(http.client.HTTPConnection):
-    """The standard library's, on a socket of ours."""
+def _prepare(handle, method, url, body, deadline_s, add_header_line):
+    handle.setopt(pycurl.URL, url)
+    handle.setopt(pycurl.TIMEOUT_MS, _ms(deadline_s))
+    handle.setopt(pycurl.HEADERFUNCTION, add_header_line)
+    if body is None:
+        handle.setopt(pycurl.HTTPGET, 1)
+    else:
+        handle.setopt(pycurl.POST, 1)
+        handle.setopt(pycurl.POSTFIELDSIZE, len(body))
+        handle.setopt(pycurl.READFUNCTION, BytesIO(body).read)
+    handle.setopt(pycurl.CUSTOMREQUEST, method)
+    # libcurl sends a request once more when a kept connection ends without an answer. The first one may have been
+    # carried out, so it must not: it cannot, where the body is given to it only once, or the connection is new.
+    handle.setopt(pycurl.FRESH_CONNECT, (body is None and method != "GET") or _is_ended(handle))
 
-    def connect(self):
-        super().connect()
-        self.sock = _Socket(self.sock)
 
-
-class _Socket(socket.socket):
-    """A socket that keeps the deadline of a whole call, and sends a request as one piece.
-
-    The standard library's limit is for each wait: a peer that sends a byte now and then would be waited for without
-    end. And it sends headers and body one after the other, for each of which the other side would wake up.
-
-    ends  when the present call must be over
-    """
-
-    def __init__(self, plain):
-        super().__init__(plain.family, plain.type, plain.proto, plain.detach())
-        self.ends = 0.0
-        self._used_at = time.monotonic()
-        self._unsent = []
-
-    def is_fresh(self):
-        """Whether it can be used for another call: it was used just now, and the other side has not closed it."""
-        if time.monotonic() > self._used_at + IDLE_S:
-            return False
-        self.settimeout(0)
-        try:
-            self.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return True  # nothing to read, as it should be
-        except OSError:
-            return False
+def _is_ended(handle):
+    """Whether the other side has closed the connection that the handle keeps, as a service does that ends."""
+    number = handle.getinfo(pycurl.ACTIVESOCKET)
+    if number < 0:
         return False
-
-    def sendall(self, data):
-        self._unsent.append(data)
-
-    def recv_into(self, *where):
-        self._used_at = now = time.monotonic()
-        if now >= self.ends:
-            raise TimeoutError("the answer came too slowly")
-        self.settimeout(self.ends - now)
-        if self._unsent:
-            request = b"".join(self._unsent)
-            self._unsent.clear()
-            with suppress(BrokenPipeError):  # it would not hear all of it, and may have said why
-                super().sendall(request)
-        return super().recv_into(*where)
+    poll = select.poll()
+    poll.register(number, select.POLLIN)
+    return bool(poll.poll(0))  # between calls there is nothing else to read
 
 
-def _in_words(error):
-    """The last part of a message of the system: 'Connection refused' without the number before it."""
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+def _ms(seconds):
+    return max(1, round(seconds * 1000))
+
+
+def _headers(lines):
+    """{Name: value} of the lines of an answer."""
+    headers = {}
+    for line in lines:
+        name, colon, value = line.decode("latin-1").partition(":")
+        if colon:
+            headers[name.title()] = value.strip()
+    return headers

@@ -66,6 +66,7 @@ class Store:
             # Whether to try again is for the client to decide: only it knows its deadline.
             retry=Retry(NoBackoff(), 0),
         )
+        self._idle = []  # connections that nobody uses now; the pool of the library takes as long as a question
         self._watch = Watch(f"Redis at {self.address}", self._no_pong)
 
     def load(self, teas):
@@ -197,15 +198,20 @@ class Store:
         """Inside, a connection that stands. Raises StoreDown."""
         if trouble := self._watch.trouble:
             raise StoreDown(f"{trouble}; it is left alone until it answers again")
-        pool = self._redis.connection_pool
         try:
-            connection = pool.get_connection()
+            connection = self._idle.pop()
+        except IndexError:
+            connection = self._redis.connection_pool.make_connection()
+        try:
+            if not _is_fresh(connection):
+                connection.disconnect()
+                connection.connect()
         except (ConnectionError, TimeoutError, ResponseError) as error:
             raise StoreDown(self._noted(error)) from error
         try:
             yield connection
         finally:
-            pool.release(connection)
+            self._idle.append(connection)
 
     def _noted(self, error):
         """The error in words. After a timeout Redis is left alone for a while."""
@@ -237,6 +243,14 @@ class SlowStore(Store):
         self._next_at = begins_at + self._tea_s * len(teas)
         time.sleep(begins_at - now)
         return super().load(teas)
+
+
+def _is_fresh(connection):
+    """Whether Redis has neither closed it nor left an answer on it that belongs to somebody else."""
+    try:
+        return connection.is_connected and not connection.can_read()
+    except ConnectionError:
+        return False
 
 
 def _round_trip(connection, commands):

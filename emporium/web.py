@@ -18,6 +18,7 @@ from flask.sessions import NullSession, SessionInterface
 from werkzeug.exceptions import HTTPException
 from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.routing import MapAdapter
+from werkzeug.sansio.utils import get_content_length
 
 from emporium import wire
 from emporium.bulkhead import Bulkhead
@@ -238,18 +239,19 @@ def own_json_body():
 
 
 def _json_body(limit_bytes, bulkhead):
-    if request.mimetype != "application/json":
+    environ = request.environ
+    if environ.get("CONTENT_TYPE") != "application/json" and request.mimetype != "application/json":
         sent = request.mimetype or "none"
         raise Problem(
             415, f"Content-Type must be application/json, not {sent}: curl -H'Content-type: application/json'"
         )
-    if coding := request.headers.get("Content-Encoding"):
+    if coding := environ.get("HTTP_CONTENT_ENCODING"):
         raise Problem(415, f"Content-Encoding {coding} is not for us: send the JSON as it is")
-    announced = request.content_length
+    announced = get_content_length(environ.get("CONTENT_LENGTH"), environ.get("HTTP_TRANSFER_ENCODING"))
     if announced is not None and announced > limit_bytes:
         raise Problem(413, f"a body may have {limit_bytes} bytes, this one has {announced}")
     with bulkhead:
-        body = _read_at_most(limit_bytes + 1)
+        body = _read_at_most(limit_bytes + 1 if announced is None else announced, environ["wsgi.input"])
     if len(body) > limit_bytes:
         raise Problem(413, f"a body may have {limit_bytes} bytes, this one has more")
     if announced is not None and len(body) < announced:
@@ -257,13 +259,13 @@ def _json_body(limit_bytes, bulkhead):
     return body
 
 
-def _read_at_most(limit_bytes):
+def _read_at_most(limit_bytes, stream):
     # The server gives a body in pieces, and one whose sender went away as if it were whole. Where its length was
     # not announced nobody can tell: then it must at least be JSON.
-    body = bytearray()
-    while len(body) < limit_bytes and (piece := request.stream.read(limit_bytes - len(body))):
+    body = b""
+    while len(body) < limit_bytes and (piece := stream.read(limit_bytes - len(body))):
         body += piece
-    return bytes(body)
+    return body
 
 
 def checked(decode, body):

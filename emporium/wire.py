@@ -121,12 +121,14 @@ def encode(value):
 
 
 def decode_object(text):
-    """Any JSON object, as a dict.
+    """Any JSON object (bytes), as a dict.
 
     It must not be nested more than 32 deep: how deep a reader can go depends on where it stands itself, so that
     without a limit one that was let in here could be too deep for the shard that takes it.
     """
     found = decode(text, dict)
+    if text.count(b"{") + text.count(b"[") <= MOST_NESTED:
+        return found
     level = [found]
     for _ in range(MOST_NESTED):
         level = [

@@ -308,12 +308,12 @@ def test_an_object_may_be_nested_32_deep_and_no_deeper(levels):
     def nested(levels):
         return '{"x":' * levels + "1" + "}" * levels
 
-    assert wire.decode_object(nested(levels))
+    assert wire.decode_object(nested(levels).encode())
     for deeper in (33, 100, 900, 988, 5000):
         with pytest.raises(BadJSON, match=r"^the body is nested too deeply"):
-            wire.decode_object(nested(deeper))
+            wire.decode_object(nested(deeper).encode())
         with pytest.raises(BadJSON, match=r"^the body is nested too deeply"):
-            wire.decode_object('{"x":' + deep(deeper - 1) + "}")
+            wire.decode_object(('{"x":' + deep(deeper - 1) + "}").encode())
 
 
 @pytest.mark.parametrize(
@@ -585,7 +585,7 @@ def test_an_answer_that_tells_no_readiness_is_refused_by_name(answer, message):
 
 
 def test_any_object_is_decoded_to_what_it_says():
-    assert wire.decode_object('{"a":[1,2.5,null,{"b":"é"}]}') == {"a": [1, 2.5, None, {"b": "é"}]}
+    assert wire.decode_object('{"a":[1,2.5,null,{"b":"é"}]}'.encode()) == {"a": [1, 2.5, None, {"b": "é"}]}
 
 
 @pytest.mark.parametrize("text", ["[]", "1", "null", '"x"', "true"])
