@@ -98,10 +98,16 @@ class Record(NamedTuple):
     value: Value
 
 
+_decoders = {}  # {id of a shape: its decoder, which keeps the shape and so the id}
+
+
 def decode(text, shape=object):
     """The JSON text (bytes or str) as `shape`. Raises BadJSON or BadShape, whose message is fit to be answered."""
+    decoder = _decoders.get(id(shape))
+    if decoder is None:  # made once for each shape: to take a type apart costs more than to decode a clock
+        decoder = _decoders.setdefault(id(shape), msgspec.json.Decoder(shape))
     try:
-        return msgspec.json.decode(text, type=shape)
+        return decoder.decode(text)
     except msgspec.ValidationError as error:
         # It stopped at the first thing amiss. What comes after that may be no JSON at all; or the same field once
         # more, and of a field given twice the last counts.
