@@ -55,7 +55,6 @@ class Ground:
     def __init__(self, cluster):
         self.cluster = cluster
         self._counts = count(1)  # each write's clock dominates those before it
-        self._last_look = time.monotonic(), self._others_s()
 
     # ---- requests: each of these is () -> the next one, as bytes
 
@@ -98,17 +97,6 @@ class Ground:
         """{service: its resident memory}."""
         return {each.name: psutil.Process(each.process.pid).memory_info().rss / MB for each in self.cluster.services}
 
-    def others_cores(self):
-        """How many cores everything else on this machine has kept busy since this was last asked, on average."""
-        last_s, last_others_s = self._last_look
-        self._last_look = now_s, others_s = time.monotonic(), self._others_s()
-        return max(0.0, (others_s - last_others_s) / (now_s - last_s))
-
-    def _others_s(self):
-        """CPU seconds of everything but this cluster and ourselves."""
-        ours = [psutil.Process(), *(psutil.Process(each.process.pid) for each in self.cluster.services)]
-        return _busy_s() - sum(_cpu_s(process) for process in ours)
-
     @contextmanager
     def stopped(self, service):
         """Inside, the process is there and does nothing: it accepts connections and never answers."""
@@ -134,14 +122,3 @@ def path_of(tea):
 
 def target_of(service):
     return Target("127.0.0.1", service.port)
-
-
-def _busy_s():
-    """CPU seconds that all cores have been busy; `steal` is what other machines on our host took."""
-    times = psutil.cpu_times()
-    return times.user + times.nice + times.system + times.irq + times.softirq + times.steal
-
-
-def _cpu_s(process):
-    times = process.cpu_times()
-    return times.user + times.system

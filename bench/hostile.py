@@ -7,7 +7,7 @@ import asyncio
 from itertools import cycle
 from statistics import median
 
-from bench import ground, stalling, stopped
+from bench import ground, processes, stalling, stopped
 from bench.load import closed_loop, get_request, percentile
 from bench.report import Claim, progress
 from emporium.settings import DBSettings, LBSettings, QSettings
@@ -22,8 +22,9 @@ def run(programs, findings, is_quick=False):
     """Add to the Findings. Takes under 4 minutes; `is_quick` takes seconds, and its figures are worth nothing."""
     for part in (slow_headers, stalled_bodies, *stopped.PARTS):
         with ground.opened(programs) as on:  # a new one: gossip that waits after one part would slow the next
+            others = processes.Others()
             asyncio.run(part(on, findings, is_quick))
-            findings.others_cores.append(on.others_cores())
+            findings.others_cores.append(others.cores())
 
 
 async def slow_headers(on, findings, is_quick):

@@ -13,7 +13,7 @@ from math import nan
 from statistics import mean, median
 from typing import NamedTuple
 
-from bench import ground
+from bench import ground, processes
 from bench.load import Measured, open_loop, percentile
 from bench.report import Claim, counted, progress
 
@@ -80,9 +80,9 @@ async def drive(on, door, is_quick):
 
     async def load(step, rate_per_s, duration_s):
         progress(f"{rate_per_s} arrivals/s for {duration_s} s")
-        on.others_cores()  # from here on
+        others = processes.Others()
         step.rounds.append(await open_loop(target, next_request, rate_per_s, duration_s))
-        step.others.append(on.others_cores())
+        step.others.append(others.cores())
         step.after_mb.append(on.memory_mb())
         return step
 
