@@ -18,6 +18,7 @@ It promises each operation exactly one outcome, its own, within its deadline, an
 import logging
 import threading
 from collections import deque
+from itertools import zip_longest
 
 from emporium.failures import NoAnswer, NotReached, PeerError
 
@@ -35,7 +36,7 @@ class _Member:
 
     def __init__(self, operation):
         self.operation = operation
-        self.state = WAITING  # changes under the gatherer's lock only
+        self.state = WAITING  # read and changed under the gatherer's lock, until its thread was woken
         self.outcome = None
         self.woken = threading.Lock()
         self.woken.acquire()
@@ -44,12 +45,12 @@ class _Member:
 class Gatherer:
     """Carries operations to one shard, one batch at a time.
 
-    send          ([operation, ...]) -> [outcome, ...] in the same order; an outcome that is an exception is raised to
-                  its own asker. Raises NotReached or NoAnswer for all of them. It has a deadline of its own; after a
-                  timeout those that wait are refused, since they would only wait for the next one.
+    send    ([operation, ...]) -> [outcome, ...] in the same order; an outcome that is an exception is raised to its own
+            asker. Raises NotReached or NoAnswer for all of them. It has a deadline of its own; after a timeout those
+            that wait are refused, since they would only wait for the next one.
     most_waiting  how many operations may be here at a time, those that were sent among them
-    wait_s        for how long an operation waits to be sent
-    all_s         when its asker has an answer at the latest
+    wait_s  for how long an operation waits to be sent
+    all_s   when its asker has an answer at the latest
     """
 
     def __init__(self, name, send, most_waiting, wait_s, all_s):
@@ -70,15 +71,12 @@ class Gatherer:
             if self._here >= self._most_waiting:
                 raise NotReached(f"{self._name} has {self._here} requests waiting already")
             self._here += 1
-            if self._is_busy:
+            is_carrier = not self._is_busy
+            self._is_busy = True
+            if not is_carrier:
                 self._waiting.append(member)
-            else:
-                self._is_busy = True
-                member.state = CARRIER
         try:
-            if member.state is not CARRIER:
-                self._wait(member)
-            if member.state is CARRIER:
+            if is_carrier or self._must_carry(member):
                 self._carry(member)
         finally:
             with self._lock:
@@ -87,16 +85,18 @@ class Gatherer:
             raise member.outcome
         return member.outcome
 
-    def _wait(self, member):
-        """Until the member was woken, to carry or with its outcome. Raises NotReached or NoAnswer at its deadline."""
-        if member.woken.acquire(timeout=self._wait_s):
-            return
-        with self._lock:
-            if member.state is WAITING:
-                self._waiting.remove(member)
-                raise NotReached(f"{self._name} was busy with other requests for {self._wait_s:g} s")
-        if not member.woken.acquire(timeout=self._all_s - self._wait_s):  # at once for one that was woken just now
-            raise NoAnswer(f"{self._name} did not answer within {self._all_s:g} s")
+    def _must_carry(self, member):
+        """True when it was woken to carry, False when it has its outcome. Raises NotReached or NoAnswer when its time
+        is over."""
+        if not member.woken.acquire(timeout=self._wait_s):
+            with self._lock:
+                if member.state is WAITING:
+                    self._waiting.remove(member)
+                    raise NotReached(f"{self._name} was busy with other requests for {self._wait_s:g} s")
+            # It was sent, or else woken just now, so that this does not wait.
+            if not member.woken.acquire(timeout=self._all_s - self._wait_s):
+                raise NoAnswer(f"{self._name} did not answer within {self._all_s:g} s")
+        return member.state is CARRIER
 
     def _carry(self, first):
         with self._lock:
@@ -121,20 +121,19 @@ class Gatherer:
         """Each of the batch has its outcome, or the failure; then somebody else carries, or the shard is idle."""
         if len(outcomes) > len(batch):  # then nobody knows which is whose
             outcomes = []
-        for member in batch[len(outcomes) :]:
-            member.outcome = failure
-        for member, outcome in zip(batch, outcomes, strict=False):
+        for member, outcome in zip_longest(batch, outcomes, fillvalue=failure):
             member.outcome = outcome
         with self._lock:
-            refused = []
             if failure.is_timeout:
-                refused = list(self._waiting)
+                for member in self._waiting:
+                    member.state = REFUSED
+                    member.outcome = NotReached(f"{self._name} has just not answered somebody else")
+                    member.woken.release()
                 self._waiting.clear()
-            for member in refused:
-                member.state, member.outcome = REFUSED, NotReached(f"{self._name} has just not answered somebody else")
-            carrier = self._waiting.popleft() if self._waiting else None
-            if carrier:
+            self._is_busy = bool(self._waiting)
+            if self._is_busy:
+                carrier = self._waiting.popleft()
                 carrier.state = CARRIER
-            self._is_busy = carrier is not None
-        for member in (*batch, *refused, *filter(None, [carrier])):
+                carrier.woken.release()  # under the lock: whoever sees that it carries can rely on its being woken
+        for member in batch:
             member.woken.release()

@@ -220,6 +220,92 @@ def test_after_a_timeout_those_that_wait_are_refused_at_once_and_the_next_one_tr
     assert gate.calls == [[0], [4]]
 
 
+# ---- threads that are held up at the worst moment
+
+
+class PausingLock:
+    """A lock that holds up the thread `paused`, each time that it has just let go of the lock."""
+
+    def __init__(self):
+        self.paused = None
+        self._lock = threading.Lock()
+        self._may_go_on = threading.Event()
+        self._is_held_up = threading.Event()
+
+    def __enter__(self):
+        self._lock.acquire()
+
+    def __exit__(self, *failure):
+        self._lock.release()
+        if threading.current_thread().name == self.paused:
+            self._is_held_up.set()
+            self._may_go_on.wait()
+
+    def wait_until_it_holds_one_up(self):
+        self._is_held_up.wait()
+
+    def let_go_on(self):
+        self.paused = None
+        self._may_go_on.set()
+
+
+def ask_as(name, gatherer, operation, came_to):
+    """A thread of this name that asks, and notes the outcome."""
+
+    def run():
+        came_to[operation] = gatherer.ask(operation)
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_one_who_is_woken_before_it_has_begun_to_wait_carries_like_any_other():
+    """Between taking its place among those that wait, and waiting, a thread may be held up for as long as you like."""
+    gate, came_to = Gate(), {}
+    gatherer = gatherer_of(gate)
+    lock = gatherer._lock = PausingLock()
+    threads = [ask_as("first", gatherer, 1, came_to)]
+    eventually(lambda: gate.calls, "the first is sent")
+    lock.paused = "second"
+    threads.append(ask_as("second", gatherer, 2, came_to))
+    lock.wait_until_it_holds_one_up()
+    threads.append(ask_as("third", gatherer, 3, came_to))
+    eventually(lambda: len(gatherer._waiting) == 2, "both wait")
+
+    gate.let_through(2)
+    threads[0].join(10)
+    lock.let_go_on()
+    for thread in threads:
+        thread.join(10)
+
+    assert came_to == {1: 2, 2: 4, 3: 6}
+    assert gate.calls == [[1], [2, 3]]
+    gate.let_through()
+    assert gatherer.ask(4) == 8
+
+
+def test_the_next_carrier_is_woken_though_the_one_before_it_is_held_up():
+    """Else it might give up, known as the carrier, and nobody would ever carry again."""
+    gate, came_to = Gate(), {}
+    gatherer = gatherer_of(gate)
+    lock = gatherer._lock = PausingLock()
+    first = ask_as("first", gatherer, 1, came_to)
+    eventually(lambda: gate.calls, "the first is sent")
+    second = ask_as("second", gatherer, 2, came_to)
+    eventually(lambda: gatherer._waiting, "the second waits")
+
+    lock.paused = "first"
+    gate.let_through(2)
+    lock.wait_until_it_holds_one_up()
+
+    second.join(10)
+    assert came_to == {2: 4}
+    lock.let_go_on()
+    first.join(10)
+    assert came_to == {1: 2, 2: 4}
+
+
 # ---- 10,000 random schedules
 
 
