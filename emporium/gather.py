@@ -1,6 +1,6 @@
 """Operations that wait for one shard together travel together. This file knows nothing of Flask, nor of HTTP.
 
-    gatherer = Gatherer("db0", send, most_waiting=64, wait_s=1.0, all_s=2.0)
+    gatherer = Gatherer("db0", send, wait_s=1.0, all_s=2.0)
     outcome = gatherer.ask(operation)
 
 The first operation to find the shard idle is carried at once, by the thread that brought it. Those that arrive
@@ -43,44 +43,34 @@ class _Member:
 
 
 class Gatherer:
-    """Carries operations to one shard, one batch at a time.
+    """Carries operations to one shard, one batch at a time. How many may be here at a time is for the caller to limit.
 
     send    ([operation, ...]) -> [outcome, ...] in the same order; an outcome that is an exception is raised to its own
             asker. Raises NotReached or NoAnswer for all of them. It has a deadline of its own; after a timeout those
             that wait are refused, since they would only wait for the next one.
-    most_waiting  how many operations may be here at a time, those that were sent among them
     wait_s  for how long an operation waits to be sent
     all_s   when its asker has an answer at the latest
     """
 
-    def __init__(self, name, send, most_waiting, wait_s, all_s):
+    def __init__(self, name, send, wait_s, all_s):
         self._name = name
         self._send = send
-        self._most_waiting = most_waiting
         self._wait_s = wait_s
         self._all_s = all_s
         self._lock = threading.Lock()
         self._waiting = deque()  # Members, oldest first
         self._is_busy = False  # a carrier is on its way, or was woken
-        self._here = 0
 
     def ask(self, operation):
         """The operation's outcome. Raises NotReached or NoAnswer, or the exception that is its outcome."""
         member = _Member(operation)
         with self._lock:
-            if self._here >= self._most_waiting:
-                raise NotReached(f"{self._name} has {self._here} requests waiting already")
-            self._here += 1
             is_carrier = not self._is_busy
             self._is_busy = True
             if not is_carrier:
                 self._waiting.append(member)
-        try:
-            if is_carrier or self._must_carry(member):
-                self._carry(member)
-        finally:
-            with self._lock:
-                self._here -= 1
+        if is_carrier or self._must_carry(member):
+            self._carry(member)
         if isinstance(member.outcome, Exception):
             raise member.outcome
         return member.outcome

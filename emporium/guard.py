@@ -2,7 +2,7 @@
 
 A Watch is a breaker: once something timed out it is asked no more, but for a probe soon and then one a second, until
 it is back.
-Guarded is a Peer behind a Watch and a bulkhead.
+Guarded is a Peer behind a Watch.
 """
 
 import logging
@@ -10,7 +10,6 @@ import threading
 import time
 from contextlib import contextmanager
 
-from emporium.bulkhead import Bulkhead
 from emporium.failures import NotReached, PeerError
 
 log = logging.getLogger(__name__)
@@ -71,18 +70,12 @@ class Watch:
 
 
 class Guarded:
-    """A Peer that at most `most_waiting` callers wait for at a time, and that is left alone after a timeout.
+    """A Peer that is left alone after a timeout: meanwhile it refuses at once, and as NotReached. Nothing was done."""
 
-    What it refuses, it refuses at once and as NotReached: surely nothing was done.
-    """
-
-    def __init__(self, peer, most_waiting):
+    def __init__(self, peer):
         self.name = peer.name
         self.url = peer.url
         self._peer = peer
-        self._bulkhead = Bulkhead(
-            most_waiting, lambda: NotReached(f"{peer.name} at {peer.url} has {most_waiting} requests waiting already")
-        )
         self._watch = Watch(peer.name, lambda: trouble_reaching(peer))
 
     @property
@@ -103,13 +96,12 @@ class Guarded:
     def _guard(self):
         if trouble := self._watch.trouble:
             raise NotReached(f"{trouble}; it is left alone until it answers again")
-        with self._bulkhead:
-            try:
-                yield
-            except PeerError as error:
-                if error.is_timeout:
-                    self._watch.failed(error)
-                raise
+        try:
+            yield
+        except PeerError as error:
+            if error.is_timeout:
+                self._watch.failed(error)
+            raise
 
 
 def trouble_reaching(peer):

@@ -36,7 +36,8 @@ class LBSettings(msgspec.Struct, frozen=True, rename="kebab"):
     db-base-port  shard i is at this port + i
     logfile       a file that gets the log besides standard error, rotated at 5 MB; null for none
     host          ours: the address to listen on; anything but 127.0.0.1 opens the store to the network
-    threads       ours: how many requests it carries at once; at most half of them wait for one shard
+    threads       ours: how many requests it carries at once; at most half of them wait for one shard, to be sent or to
+                  be answered
     """
 
     id: Index = 0
@@ -45,7 +46,7 @@ class LBSettings(msgspec.Struct, frozen=True, rename="kebab"):
     db_base_port: Port = 3000
     logfile: str | None = None
     host: str = "127.0.0.1"
-    threads: Threads = 128
+    threads: Threads = 144
 
 
 class DBSettings(msgspec.Struct, frozen=True, rename="kebab"):

@@ -8,6 +8,7 @@ import time
 from urllib.parse import quote
 
 from emporium import batch, wire
+from emporium.bulkhead import Bulkhead
 from emporium.failures import NotReached, PeerError
 from emporium.gather import Gatherer
 from emporium.guard import Guarded
@@ -18,38 +19,50 @@ ALL_S = 2.0  # for both
 
 
 class ShardPeer:
-    """Shard `name` on this machine. At most `most_waiting` operations wait for it, or for its answer, at a time."""
+    """Shard `name` on this machine. At most `most_waiting` callers wait for it at a time, to be sent or to be answered;
+    those beyond are refused at once, as NotReached.
+    """
 
     def __init__(self, name, port, most_waiting):
         self.name = name
-        self._guarded = Guarded(Peer(name, "127.0.0.1", port, SHARD_S, most_waiting), most_waiting)
-        self._gatherer = Gatherer(name, self._carry, most_waiting, SHARD_S, ALL_S)
+        self._guarded = Guarded(Peer(name, "127.0.0.1", port, SHARD_S, most_waiting))
         self.url = self._guarded.url
-        self.call = self._guarded.call
+        self._gatherer = Gatherer(name, self._carry, SHARD_S, ALL_S)
+        self._room = Bulkhead(
+            most_waiting, lambda: NotReached(f"{name} at {self.url} has {most_waiting} requests waiting already")
+        )
+
+    def call(self, method, path):
+        """As Peer.call: the Answer; raises NotReached or NoAnswer."""
+        with self._room:
+            return self._guarded.call(method, path)
 
     def ask(self, operation):
         """The Answer to one batch.Operation, wherever it travels. Raises NotReached, NoAnswer or BadAnswer."""
-        if self._guarded.is_plain:
-            return self.ask_alone(operation)
-        return self._gatherer.ask(operation)
+        with self._room:
+            return self._send_alone(operation) if self._guarded.is_plain else self._gatherer.ask(operation)
 
-    def ask_alone(self, operation, deadline_s=SHARD_S):
+    def ask_alone(self, operation, deadline_s):
         """The same, in a call of its own."""
+        with self._room:
+            return self._send_alone(operation, deadline_s)
+
+    def _send_alone(self, operation, deadline_s=None):
         body = wire.encode(operation.rated) if operation.rated else None
         return self._guarded.call(operation.method, f"/rating/{quote(operation.tea, safe='')}", body, deadline_s)
 
     def _carry(self, operations):
         if len(operations) == 1:
-            return [self.ask_alone(operations[0])]
+            return [self._send_alone(operations[0])]
         answer = self._guarded.call_ours("/operations", batch.encode_operations(operations))
         if answer is None:
-            return self._ask_each(operations)
+            return self._send_each(operations)
         if not answer.is_ok:  # said to all of them: it is busy, say
             return [answer] * len(operations)
         outcomes = answer.read(batch.decode_outcomes)
         return [Answer(outcome.status, bytes(outcome.body), outcome.headers) for outcome in outcomes]
 
-    def _ask_each(self, operations):
+    def _send_each(self, operations):
         """For a plain shard, which was just found to be one: one after the other, as many as there is time for."""
         ends = time.monotonic() + SHARD_S
         outcomes = []
@@ -58,7 +71,7 @@ class ShardPeer:
             try:
                 if left_s <= 0:
                     raise NotReached(f"{self.name} had too much to do before it")
-                outcomes.append(self.ask_alone(operation, left_s))
+                outcomes.append(self._send_alone(operation, left_s))
             except PeerError as error:
                 outcomes.append(error)
         return outcomes

@@ -15,8 +15,8 @@ from emporium.gather import MOST_TOGETHER, Gatherer
 NEVER_S = 3600
 
 
-def gatherer_of(send, most_waiting=1000, wait_s=NEVER_S, all_s=2 * NEVER_S):
-    return Gatherer("db0", send, most_waiting, wait_s, all_s)
+def gatherer_of(send, wait_s=NEVER_S, all_s=2 * NEVER_S):
+    return Gatherer("db0", send, wait_s, all_s)
 
 
 def doubled(operations):
@@ -102,20 +102,6 @@ def test_each_has_an_outcome_of_its_own_also_one_that_is_an_error(askers):
 
 
 # ---- what may go wrong
-
-
-def test_beyond_so_many_the_next_is_refused_at_once(askers):
-    gate = Gate()
-    gatherer = gatherer_of(gate, most_waiting=3)
-    first, others = ask_behind_one_on_its_way(askers, gate, gatherer, [1, 2])
-
-    with pytest.raises(NotReached, match=r"^db0 has 3 requests waiting already$"):
-        gatherer.ask(3)
-
-    gate.let_through(2)
-    assert [each.result() for each in [first, *others]] == [0, 2, 4]
-    gate.let_through()
-    assert gatherer.ask(3) == 6
 
 
 def test_who_is_not_sent_in_time_is_withdrawn_and_never_sent(askers):
@@ -386,7 +372,7 @@ def test_in_every_schedule_each_operation_comes_to_one_outcome_the_right_one_in_
     with ThreadPoolExecutor(12) as pool:
         for schedule in range(SCHEDULES):
             sender = Erratic(chance)
-            gatherer = gatherer_of(sender, chance.choice([2, 4, 100]), WAIT_S, ALL_S)
+            gatherer = gatherer_of(sender, WAIT_S, ALL_S)
             operations = range(1, chance.randint(2, 12))
 
             results = list(pool.map(lambda operation: came_to(gatherer, operation), operations))  # noqa: B023

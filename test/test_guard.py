@@ -175,7 +175,7 @@ def silent_server():
 def test_a_peer_that_timed_out_is_left_alone(monkeypatch):
     monkeypatch.setattr("emporium.guard.PROBE_S", 3600)
     with silent_server() as (port, came):
-        guarded = Guarded(Peer("db7", "127.0.0.1", port, PATIENCE_S), most_waiting=4)
+        guarded = Guarded(Peer("db7", "127.0.0.1", port, PATIENCE_S))
 
         with pytest.raises(NoAnswer, match=r"^db7 at .* did not answer within 0\.2 s$"):
             guarded.call("PUT", "/rating/assam", b"{}")
@@ -189,25 +189,11 @@ def test_a_peer_that_timed_out_is_left_alone(monkeypatch):
 def test_a_peer_that_refuses_is_asked_again_the_next_time():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    guarded = Guarded(Peer("db7", "127.0.0.1", port, PATIENCE_S), most_waiting=4)
+    guarded = Guarded(Peer("db7", "127.0.0.1", port, PATIENCE_S))
 
     for _ in range(3):
         with pytest.raises(NotReached, match=r"Connection refused"):
             guarded.call("GET", "/rating/assam")
-
-
-def test_so_many_wait_for_a_peer_and_the_next_is_refused_at_once(monkeypatch):
-    monkeypatch.setattr("emporium.guard.PROBE_S", 3600)
-    with silent_server() as (port, came), ThreadPoolExecutor(3) as pool:
-        guarded = Guarded(Peer("db7", "127.0.0.1", port, 2, connections=3), most_waiting=3)
-        waiting = [pool.submit(guarded.call, "GET", "/rating/assam") for _ in range(3)]
-        eventually(lambda: len(came) == 3, "three wait")
-
-        with pytest.raises(NotReached, match=r"has 3 requests waiting already$"):
-            guarded.call("GET", "/rating/assam")
-
-        assert not any(each.done() for each in waiting)
-        assert [type(each.exception()) for each in waiting] == [NoAnswer] * 3
 
 
 def test_a_call_may_have_a_shorter_deadline_than_its_peer():

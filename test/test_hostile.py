@@ -20,9 +20,9 @@ from asking import ask, assert_answers, assert_problem, padded
 from harness import JSON, UNRATED, Stage, eventually
 from rawclient import CLOSED, Request, connect, converse, crowd, is_closed, memory_mb, read_answers, served, warm_up
 
+from emporium.settings import DBSettings, LBSettings, QSettings
+
 NDB = 2
-THREADS = 128
-MOST_BODIES = THREADS // 2 - THREADS // 8  # that may be waited for at a time; an eighth more is for our own services
 MANY = 200
 LIMIT_BYTES = 64 * 1024
 MOST_GROWN_MB = 30
@@ -36,8 +36,12 @@ fresh_number = count()
 class Server:
     """One of the three, and what can be put there and got back."""
 
-    def __init__(self, service):
+    def __init__(self, service, settings):
         self.name, self.port, self.pid = service.name, service.port, service.process.pid
+        self.threads = settings.threads
+        self.most_bodies = (
+            self.threads // 2 - self.threads // 8
+        )  # waited for at a time; our own services have an eighth
         self.ask = partial(ask, self.port)
 
     def new_path(self):
@@ -114,7 +118,11 @@ def course(run_folder):
 @pytest.fixture(scope="module")
 def servers(course):
     cluster = course.stage.cluster
-    return {"lb": Store(cluster.load_balancer), "shard": Store(cluster.shards[0]), "queue": Queue(cluster.queue)}
+    return {
+        "lb": Store(cluster.load_balancer, LBSettings()),
+        "shard": Store(cluster.shards[0], DBSettings()),
+        "queue": Queue(cluster.queue, QSettings()),
+    }
 
 
 @pytest.fixture(params=["lb", "shard", "queue"])
@@ -195,7 +203,7 @@ def test_thousands_of_connections_leave_nothing_behind(server):
         with connect(server.port) as connection:
             connection.sendall(said)
 
-    kept = NDB * THREADS // 2 if server.name == "lb" else 0  # to the shards
+    kept = NDB * server.threads // 2 if server.name == "lb" else 0  # to the shards
     eventually(lambda: server.open_files() < before + kept + 20, "the server has closed its side")
     server.assert_serves()
 
@@ -211,12 +219,14 @@ def test_thousands_of_connections_leave_nothing_behind(server):
 def test_bodies_that_stall_take_at_most_half_of_the_threads_and_leave_the_others_to_reads(server, framing, begun):
     stalled = server.put()._replace(body=begun, framing=framing).raw()
 
-    with crowd(server.port, THREADS, stalled) as stalling:
-        refused = eventually(lambda: at_least(THREADS - MOST_BODIES, answered(stalling)), "the others are refused")
+    beyond = server.threads - server.most_bodies
+
+    with crowd(server.port, server.threads, stalled) as stalling:
+        refused = eventually(lambda: at_least(beyond, answered(stalling)), "the others are refused")
         for _ in range(20):
             server.assert_serves_reads()
         write = server.ask("PUT", server.new_path(), server.body(1))
-        assert len(answered(stalling)) == THREADS - MOST_BODIES
+        assert len(answered(stalling)) == beyond
 
         for connection in refused:
             [answer] = read_answers(connection, 1)
@@ -248,7 +258,7 @@ def test_bodies_that_nobody_asked_for_take_no_thread(server):
     }
 
     with ExitStack() as left:
-        for status, request in [*stalled.items()] * THREADS:
+        for status, request in [*stalled.items()] * server.threads:
             connection = left.enter_context(connect(server.port))
             connection.sendall(request.raw())
             assert [answer.status for answer in read_answers(connection, 1)] == [status]
@@ -504,8 +514,9 @@ def test_bodies_that_stall_at_the_queue_do_not_keep_shards_from_it(servers):
 
     try:
         assert queue.ask("PUT", "/q/db1", json.dumps(told)).status == 200
-        with crowd(queue.port, THREADS, stalled) as stalling:
-            eventually(lambda: at_least(THREADS - MOST_BODIES, answered(stalling)), "the others are refused")
+        with crowd(queue.port, queue.threads, stalled) as stalling:
+            beyond = queue.threads - queue.most_bodies
+            eventually(lambda: at_least(beyond, answered(stalling)), "the others are refused")
 
             eventually(lambda: shard.ask("GET", f"/rating/{tea}").body == shard.read_back(3), "the gossip is heard", 3)
     finally:
