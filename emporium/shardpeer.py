@@ -9,13 +9,15 @@ from urllib.parse import quote
 
 from emporium import batch, wire
 from emporium.bulkhead import Bulkhead
-from emporium.failures import NotReached, PeerError
+from emporium.failures import NotReached
 from emporium.gather import Gatherer
 from emporium.guard import Guarded
 from emporium.peers import Answer, Peer
 
 SHARD_S = 1.0  # for the shard to answer, and for an operation to wait until it is sent
 ALL_S = 2.0  # for both
+LEAST_S = 0.01  # for a call, however late it is
+ALONE = object()  # the outcome of an operation that its asker is to send by itself
 
 
 class ShardPeer:
@@ -39,8 +41,12 @@ class ShardPeer:
 
     def ask(self, operation):
         """The Answer to one batch.Operation, wherever it travels. Raises NotReached, NoAnswer or BadAnswer."""
+        ends = time.monotonic() + ALL_S
         with self._room:
-            return self._send_alone(operation) if self._guarded.is_plain else self._gatherer.ask(operation)
+            answer = ALONE if self._guarded.is_plain else self._gatherer.ask(operation)
+            if answer is not ALONE:
+                return answer
+            return self._send_alone(operation, max(LEAST_S, min(SHARD_S, ends - time.monotonic())))
 
     def ask_alone(self, operation, deadline_s):
         """The same, in a call of its own."""
@@ -55,23 +61,9 @@ class ShardPeer:
         if len(operations) == 1:
             return [self._send_alone(operations[0])]
         answer = self._guarded.call_ours("/operations", batch.encode_operations(operations))
-        if answer is None:
-            return self._send_each(operations)
+        if answer is None:  # a plain shard
+            return [ALONE] * len(operations)
         if not answer.is_ok:  # said to all of them: it is busy, say
             return [answer] * len(operations)
         outcomes = answer.read(batch.decode_outcomes)
         return [Answer(outcome.status, bytes(outcome.body), outcome.headers) for outcome in outcomes]
-
-    def _send_each(self, operations):
-        """For a plain shard, which was just found to be one: one after the other, as many as there is time for."""
-        ends = time.monotonic() + SHARD_S
-        outcomes = []
-        for operation in operations:
-            left_s = ends - time.monotonic()
-            try:
-                if left_s <= 0:
-                    raise NotReached(f"{self.name} had too much to do before it")
-                outcomes.append(self._send_alone(operation, left_s))
-            except PeerError as error:
-                outcomes.append(error)
-        return outcomes

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 from harness import eventually
-from recorder import READING, Recorder, ours
+from recorder import READING, Recorder, ours, plain
 
 from emporium.batch import Operation
 from emporium.failures import BadAnswer, NoAnswer, NotReached
@@ -134,3 +134,35 @@ def test_whoever_was_answered_or_failed_makes_room():
     for _ in range(3):
         with pytest.raises(NotReached, match=r"refused$"):
             nobody.ask(READ)
+
+
+# ---- a plain course shard
+
+
+def test_those_that_waited_for_a_plain_shard_are_sent_one_by_one_and_at_the_same_time():
+    """Each by its own asker, with a deadline of its own: a plain shard may be slow, and 256 are many."""
+    with peer_of(plain) as (peer, shard, pool):
+        with shard.holding():
+            asked = ask_behind_one_on_its_way(peer, shard, pool, [write_of(number) for number in range(1, 21)])
+        found_out = [("GET", "/rating/assam"), ("POST", "/operations")]
+
+        assert came_to(asked) == [(200, json.loads(READING)), *((200, {"rating": number}) for number in range(1, 21))]
+        assert [call[:2] for call in shard.calls] == found_out + [("PUT", "/rating/assam")] * 20
+
+        shard.calls.clear()
+        with shard.holding():
+            asked = [pool.submit(peer.ask, READ) for _ in range(20)]
+            eventually(lambda: len(shard.calls) == 20, "all are there at the same time")
+        assert [status for status, _ in came_to(asked)] == [200] * 20
+        assert {call.path for call in shard.calls} == {"/rating/assam"}
+
+
+def test_what_goes_wrong_with_one_at_a_plain_shard_is_no_one_elses():
+    def answer(method, path, body):
+        return (500, {}, b"odd") if b'"rating":7' in body and path != "/operations" else plain(method, path, body)
+
+    with peer_of(answer) as (peer, shard, pool):
+        with shard.holding():
+            _first, *others = ask_behind_one_on_its_way(peer, shard, pool, [write_of(6), write_of(7), write_of(8)])
+
+        assert [each.result().status for each in others] == [200, 500, 200]
