@@ -41,7 +41,10 @@ def primary_of(tea, ndb):
 def create_app(settings, draw=random.randrange):
     """`draw(ndb)` is the index of the shard for a weak read."""
     most_waiting = max(1, settings.threads // 2)
-    shards = [ShardPeer(f"db{index}", settings.db_base_port + index, most_waiting) for index in range(settings.ndb)]
+    shards = [
+        ShardPeer(f"db{index}", settings.db_base_port + index, most_waiting, settings.gather)
+        for index in range(settings.ndb)
+    ]
     lists = Bulkhead(MOST_LISTS, lambda: web.unavailable(f"the load balancer makes {MOST_LISTS} lists already"))
     ask_all = ThreadPoolExecutor(max_workers=min(settings.ndb, 16), thread_name_prefix="ask").map
     app = web.create_app_for(

@@ -38,6 +38,7 @@ class LBSettings(msgspec.Struct, frozen=True, rename="kebab"):
     host          ours: the address to listen on; anything but 127.0.0.1 opens the store to the network
     threads       ours: how many requests it carries at once; at most half of them wait for one shard, to be sent or to
                   be answered
+    gather        ours: whether requests that wait for a shard together travel together; false sends each by itself
     """
 
     id: Index = 0
@@ -47,6 +48,7 @@ class LBSettings(msgspec.Struct, frozen=True, rename="kebab"):
     logfile: str | None = None
     host: str = "127.0.0.1"
     threads: Threads = 144
+    gather: bool = True
 
 
 class DBSettings(msgspec.Struct, frozen=True, rename="kebab"):

@@ -22,11 +22,12 @@ ALONE = object()  # the outcome of an operation that its asker is to send by its
 
 class ShardPeer:
     """Shard `name` on this machine. At most `most_waiting` callers wait for it at a time, to be sent or to be answered;
-    those beyond are refused at once, as NotReached.
+    those beyond are refused at once, as NotReached. One that does not gather sends each operation by itself.
     """
 
-    def __init__(self, name, port, most_waiting):
+    def __init__(self, name, port, most_waiting, gathers=True):
         self.name = name
+        self._gathers = gathers
         self._guarded = Guarded(Peer(name, "127.0.0.1", port, SHARD_S, most_waiting))
         self.url = self._guarded.url
         self._gatherer = Gatherer(name, self._carry, SHARD_S, ALL_S)
@@ -43,10 +44,13 @@ class ShardPeer:
         """The Answer to one batch.Operation, wherever it travels. Raises NotReached, NoAnswer or BadAnswer."""
         ends = time.monotonic() + ALL_S
         with self._room:
-            answer = ALONE if self._guarded.is_plain else self._gatherer.ask(operation)
-            if answer is not ALONE:
-                return answer
-            return self._send_alone(operation, max(LEAST_S, min(SHARD_S, ends - time.monotonic())))
+            answer = ALONE
+            if self._gathers and not self._guarded.is_plain:
+                answer = self._gatherer.ask(operation)
+            if answer is ALONE:
+                left_s = ends - time.monotonic()
+                answer = self._send_alone(operation, max(LEAST_S, min(SHARD_S, left_s)))
+            return answer
 
     def ask_alone(self, operation, deadline_s):
         """The same, in a call of its own."""

@@ -159,6 +159,7 @@ def test_the_setting_of_another_server_is_unknown_here():
         (LBSettings, '{"host": null}', "host: Expected `str`, got `null`"),
         (LBSettings, '{"threads": 0}', "threads: Expected `int` >= 1"),
         (LBSettings, '{"threads": 513}', "threads: Expected `int` <= 512"),
+        (LBSettings, '{"gather": 1}', "gather: Expected `bool`, got `int`"),
         (DBSettings, '{"hostport": 65536}', "hostport: Expected `int` <= 65535"),
         (DBSettings, '{"qport": 0}', "qport: Expected `int` >= 1"),
         (DBSettings, '{"baseDBport": "x"}', "baseDBport: Expected `int`, got `str`"),

@@ -102,6 +102,17 @@ def test_a_refusal_of_the_whole_call_is_said_to_each():
         assert [(each.result().status, each.result().headers["Retry-After"]) for each in others] == [(503, "1")] * 2
 
 
+def test_a_peer_that_does_not_gather_sends_each_by_itself():
+    with Recorder(ours) as shard, ThreadPoolExecutor(8) as pool:
+        peer = ShardPeer("db0", shard.port, most_waiting=8, gathers=False)
+        with shard.holding():
+            asked = [pool.submit(peer.ask, write_of(number)) for number in range(8)]
+            eventually(lambda: len(shard.calls) == 8, "all are there at the same time")
+
+        assert came_to(asked) == [(200, {"rating": number}) for number in range(8)]
+        assert {call[:2] for call in shard.calls} == {("PUT", "/rating/assam")}
+
+
 # ---- how many may wait
 
 
