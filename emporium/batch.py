@@ -22,7 +22,7 @@ class Operation(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """One operation on one tea. `rated` is there for a PUT, and for nothing else."""
 
     method: Literal["PUT", "GET", "DELETE"]
-    tea: str
+    tea: wire.Text
     rated: Rated | None = None
 
     def __post_init__(self):

@@ -100,6 +100,13 @@ def stopped(service):
         service.signal(signal.SIGCONT)
 
 
+def unread_bytes(service):
+    """How many bytes others have sent to the service that it has not taken yet: what a stopped one was asked."""
+    port, established = f":{service.port:04X}", "01"
+    rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+    return sum(int(row[4].split(":")[1], 16) for row in rows if row[1].endswith(port) and row[3] == established)
+
+
 @contextmanager
 def gone(service):
     """Inside, the process is killed; afterwards it serves again."""
