@@ -15,12 +15,12 @@ import time
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import count
+from itertools import count, islice
 from urllib.parse import quote
 
 import pytest
 from asking import CHUNKED, ask, assert_answers, assert_problem, padded
-from harness import CALL_S, JSON, UNRATED, Stage, eventually, gone, stopped
+from harness import CALL_S, JSON, UNRATED, Stage, eventually, gone, stopped, unread_bytes
 
 from emporium.environment import ROOT
 from serverLB import primary_of
@@ -829,29 +829,41 @@ def test_a_primary_that_is_gone_costs_its_own_teas_and_no_others(course, lb):
     assert_answers(lb.get(lost), reading(4, (4, {"c0": 1})))
 
 
-def test_a_primary_that_hangs_leaves_a_write_unsure_and_a_read_undone(course, lb):
-    """504: it may have been done, or may yet, and is safe to repeat."""
-    mine, hers = next(teas_of(0)), next(teas_of(1))
-    for name in (mine, hers):
+# What a shard may be asked when it hangs: how, what comes of it, and what may stand afterwards instead of 4.
+FIRST = {
+    "a write": (lambda lb, tea: lb.put(tea, 5, {"c0": 2}), 504, "may have been done", [reading(5, (5, {"c0": 2}))]),
+    "a delete": (lambda lb, tea: lb.delete(tea), 504, "may have been done", [UNRATED]),
+    "a read": (lambda lb, tea: lb.get(tea), 503, "did not answer", []),
+}
+
+
+@pytest.mark.parametrize("first", FIRST)
+def test_a_primary_that_hangs_leaves_a_write_unsure_and_a_read_undone(course, lb, first):
+    """504: it may have been done, or may yet, and is safe to repeat. Only the first is sent, and what waits behind it
+    is surely not done: 503."""
+    mine, hers, others = next(teas_of(0)), next(teas_of(1)), list(islice(teas_of(1), 3))
+    how, status, words, after = FIRST[first]
+    for name in (mine, hers, *others):
         lb.put(name, 4, {"c0": 1})
 
-    with stopped(course.stage.cluster.shards[1]), ThreadPoolExecutor(3) as at_once:
-        asked = [
-            at_once.submit(lb.put, hers, 5, {"c0": 2}),
-            at_once.submit(lb.delete, next(teas_of(1))),
-            at_once.submit(lb.get, hers),
-        ]
+    with stopped(course.stage.cluster.shards[1]), ThreadPoolExecutor(4) as at_once:
+        asked = [at_once.submit(how, lb, hers)]
+        eventually(lambda: unread_bytes(course.stage.cluster.shards[1]), "the first is sent")
+        asked += [at_once.submit(how, lb, tea) for tea, (how, *_) in zip(others, FIRST.values(), strict=True)]
         served = [lb.put(mine, 5, {"c0": 2}), lb.get(mine)]
         served_while_they_wait = not any(each.done() for each in asked)
-        put, deleted, read = (each.result() for each in asked)
+        sent, *waited = (each.result() for each in asked)
 
     assert [answer.status for answer in served] == [200, 200]
     assert served_while_they_wait
-    assert_problem(put, 504, "db1", "may have been done")
-    assert_problem(deleted, 504, "db1", "may have been done")
-    assert_problem(read, 503, "db1")
+    assert_problem(sent, status, "db1", words)
+    for answer in waited:
+        assert_problem(answer, 503, "db1")
+        assert answer.headers["Retry-After"] == "1"
     wait_until_ready(lb)
-    assert lb.get(hers).body in (reading(4, (4, {"c0": 1})), reading(5, (5, {"c0": 2})))
+    for tea in others:
+        assert_answers(lb.get(tea), reading(4, (4, {"c0": 1})))
+    assert lb.get(hers).body in [reading(4, (4, {"c0": 1})), *after]
     assert_answers(lb.put(hers, 5, {"c0": 2}), {"rating": 5})
 
 

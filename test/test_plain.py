@@ -4,9 +4,20 @@ The plain servers of test/plain/ know the course's paths and nothing else. As a 
 so that gossip crosses in both directions.
 """
 
+import json
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
-from harness import Stage, eventually
+from asking import ask
+from harness import Stage, eventually, start
+from recorder import Recorder, handed_on_to
 from test_stories import COURSE_STORIES
+
+from emporium.cluster import python_service
+from emporium.ports import Ports
+from emporium.service import stop_these
 
 
 @pytest.fixture(scope="module", params=["lb", "db", "q"])
@@ -47,3 +58,46 @@ def test_our_queue_is_recognised_when_it_takes_a_plain_ones_place(run_folder):
 
         eventually(is_recognised, "the shard speaks to our queue in batches")
         assert course.read_at(1, "persimmon")["choices"] == [5]
+
+
+CLIENTS, ROUNDS = 16, 5
+
+
+def test_a_plain_shard_behind_our_load_balancer_gets_single_calls_however_many_ask(run_folder):
+    """Each client writes and reads teas of its own, all at the same time, and reads what it wrote."""
+    folder = run_folder / "plain-crowd"
+    folder.mkdir()
+    port = Ports.find_free(1).lb
+
+    def client(number):
+        came_to = []
+        for turn in range(1, ROUNDS + 1):
+            rated = {"rating": number, "clock": {"c0": turn}}
+            written = ask(port, "PUT", f"/rating/tea-of-{number}", json.dumps(rated))
+            read = ask(port, "GET", f"/rating/tea-of-{number}")
+            came_to.append((written.status, written.body, read.status, read.body["choices"], read.body["clocks"]))
+        return came_to
+
+    with Stage(folder, ndb=2, plain=["db"]) as stage:
+        stage.begin(digest_length=1000)
+        with Recorder(handed_on_to(stage.layout.db(1))) as shard, ThreadPoolExecutor(CLIENTS) as pool:
+            settings = {"port": port, "ndb": 1, "db-base-port": shard.port}
+            lb = python_service("lb", "serverLB.py", port, lambda name: folder / f"{name}-of-plain.log", settings)
+            try:
+                start(lb)
+                began = time.monotonic()
+                came_to = list(pool.map(client, range(CLIENTS)))
+                took_s = time.monotonic() - began
+            finally:
+                stop_these([lb])
+
+    for number, rounds in enumerate(came_to):
+        assert rounds == [(200, {"rating": number}, 200, [number], [{"c0": turn}]) for turn in range(1, ROUNDS + 1)], (
+            number
+        )
+    asked = Counter((call.method, call.path) for call in shard.calls)
+    tried = asked.pop(("POST", "/operations"), 0)
+    assert tried <= 1 + took_s  # it answered 404; after a second another server may be there
+    assert asked == {
+        (method, f"/rating/tea-of-{number}"): ROUNDS for number in range(CLIENTS) for method in ("PUT", "GET")
+    }

@@ -7,7 +7,7 @@ and what is done together at shard 1, each time with the same values stored, so 
 import json
 import select
 from contextlib import ExitStack
-from itertools import count, islice
+from itertools import count
 from urllib.parse import quote
 
 import pytest
@@ -552,40 +552,3 @@ def test_beside_the_one_that_was_sent_64_may_wait_and_a_shard_holds_at_most_half
     assert len(refused) == 20
     assert {each.headers["retry-after"] for each in refused} == {"1"}
     assert all(f"has {HALF} requests waiting already" in each.json["detail"] for each in refused)
-
-
-# ---- a shard that falls silent
-
-
-@pytest.mark.parametrize("first", ["PUT", "DELETE", "GET"])
-def test_when_a_shard_falls_silent_what_was_sent_is_unsure_and_what_waits_is_surely_not_done(course, first):
-    teas = list(islice(teas_of(1), 7))
-    with course.stage.redis(1) as by_hand:
-        for tea in teas:
-            by_hand.hset(f"/rating/{tea}", mapping=RATED)
-    sent = {"PUT": put(teas[0], 4, c0=3), "DELETE": delete(teas[0]), "GET": get(teas[0])}[first]
-    lb, shard = course.stage.cluster.load_balancer, course.stage.cluster.shards[1]
-
-    with Crowd(lb.port) as clients, stopped(shard):
-        clients.ask(sent)
-        eventually(lambda: unread_bytes(shard), "the first is sent")
-        for tea in teas[1:3]:
-            clients.ask(put(tea, 4, c0=3))
-        for tea in teas[3:5]:
-            clients.ask(delete(tea))
-        for tea in teas[5:]:
-            clients.ask(get(tea))
-        unsure, *refused = clients.answers()
-
-    assert_problem_of(unsure, *((503, "did not answer") if first == "GET" else (504, "may have been done")))
-    for answer in refused:
-        assert_problem_of(answer, 503, "db1")
-        assert answer.headers["retry-after"] == "1"
-    eventually(lambda: ask(lb.port, "GET", "/readyz").status == 200, "the shard is back")
-    for tea in teas[1:]:
-        assert_answers(ask(shard.port, "GET", f"/rating/{tea}"), reading(3, c0=2))
-
-
-def assert_problem_of(raw_answer, status, word):
-    assert (raw_answer.status, raw_answer.headers["content-type"]) == (status, "application/problem+json")
-    assert word in raw_answer.json["detail"]
