@@ -12,10 +12,10 @@ from harness import eventually
 from emporium.failures import NoAnswer, NotReached
 from emporium.gather import MOST_TOGETHER, Gatherer
 
-NEVER_S = 3600
+PATIENCE_S = 10  # far longer than anything takes here, so that whoever waits for it was forgotten
 
 
-def gatherer_of(send, wait_s=NEVER_S, all_s=2 * NEVER_S):
+def gatherer_of(send, wait_s=PATIENCE_S, all_s=2 * PATIENCE_S):
     return Gatherer("db0", send, wait_s, all_s)
 
 
@@ -33,7 +33,7 @@ class Gate:
 
     def __call__(self, operations):
         self.calls.append(operations)
-        self._may_pass.acquire()
+        assert self._may_pass.acquire(timeout=2 * PATIENCE_S), "nobody lets it through"
         return self._answer(operations)
 
     def let_through(self, calls=1):
@@ -90,6 +90,22 @@ def test_at_most_256_go_together_and_the_others_next(askers):
     assert [len(call) for call in gate.calls] == [1, MOST_TOGETHER, 280 - MOST_TOGETHER]
 
 
+def test_whoever_comes_while_a_batch_is_on_its_way_waits_for_the_next(askers):
+    gate = Gate()
+    gatherer = gatherer_of(gate)
+    first, others = ask_behind_one_on_its_way(askers, gate, gatherer, [1, 2])
+    gate.let_through()
+    eventually(lambda: len(gate.calls) == 2, "the others are sent")
+
+    late = askers.submit(gatherer.ask, 3)
+    eventually(lambda: gatherer._waiting, "it waits")
+
+    assert gate.calls == [[0], [1, 2]]
+    gate.let_through(2)
+    assert [each.result() for each in [first, *others, late]] == [0, 2, 4, 6]
+    assert gate.calls == [[0], [1, 2], [3]]
+
+
 def test_each_has_an_outcome_of_its_own_also_one_that_is_an_error(askers):
     gate = Gate(lambda operations: [ValueError("odd") if each % 2 else each for each in operations])
     gatherer = gatherer_of(gate)
@@ -106,7 +122,7 @@ def test_each_has_an_outcome_of_its_own_also_one_that_is_an_error(askers):
 
 def test_who_is_not_sent_in_time_is_withdrawn_and_never_sent(askers):
     gate = Gate()
-    gatherer = gatherer_of(gate, wait_s=0.05, all_s=NEVER_S)
+    gatherer = gatherer_of(gate, wait_s=0.05, all_s=PATIENCE_S)
     first, [late] = ask_behind_one_on_its_way(askers, gate, gatherer, [1])
 
     assert isinstance(late.exception(), NotReached)
@@ -225,10 +241,10 @@ class PausingLock:
         self._lock.release()
         if threading.current_thread().name == self.paused:
             self._is_held_up.set()
-            self._may_go_on.wait()
+            self._may_go_on.wait(PATIENCE_S)
 
     def wait_until_it_holds_one_up(self):
-        self._is_held_up.wait()
+        assert self._is_held_up.wait(PATIENCE_S)
 
     def let_go_on(self):
         self.paused = None
@@ -260,10 +276,10 @@ def test_one_who_is_woken_before_it_has_begun_to_wait_carries_like_any_other():
     eventually(lambda: len(gatherer._waiting) == 2, "both wait")
 
     gate.let_through(2)
-    threads[0].join(10)
+    threads[0].join(PATIENCE_S)
     lock.let_go_on()
     for thread in threads:
-        thread.join(10)
+        thread.join(PATIENCE_S)
 
     assert came_to == {1: 2, 2: 4, 3: 6}
     assert gate.calls == [[1], [2, 3]]
@@ -285,10 +301,10 @@ def test_the_next_carrier_is_woken_though_the_one_before_it_is_held_up():
     gate.let_through(2)
     lock.wait_until_it_holds_one_up()
 
-    second.join(10)
+    second.join(PATIENCE_S)
     assert came_to == {2: 4}
     lock.let_go_on()
-    first.join(10)
+    first.join(PATIENCE_S)
     assert came_to == {1: 2, 2: 4}
 
 
@@ -300,14 +316,44 @@ WAIT_S, ALL_S, HANG_S = 0.02, 0.03, 0.05
 SLACK_S = 2.0  # for a machine that has other things to do
 
 
+class ShakyLock:
+    """A lock that now and then, by a seeded chance, lets other threads go first, before and behind it."""
+
+    def __init__(self, chance):
+        self._chance = chance
+        self._lock = threading.Lock()
+
+    def __enter__(self):
+        self._shake()
+        self._lock.acquire()
+
+    def __exit__(self, *failure):
+        self._lock.release()
+        self._shake()
+
+    def _shake(self):
+        if self._chance.random() < 0.05:
+            time.sleep(self._chance.choice([0, 0.0001, 0.001]))
+
+
 class Erratic:
     """A sender that does, by a seeded chance, all that a sender may do. It notes what it was given and what it did."""
 
     def __init__(self, chance):
         self._chance = chance
-        self.sent = []  # (operations, what it did with them)
+        self.sent = []  # (operations, what it did with them, how many outcomes it gave when they were fewer)
+        self.most_at_once = 0
+        self._at_once = 0
 
     def __call__(self, operations):
+        self._at_once += 1
+        self.most_at_once = max(self.most_at_once, self._at_once)
+        try:
+            return self._answer(operations)
+        finally:
+            self._at_once -= 1
+
+    def _answer(self, operations):
         did = self._chance.choices(
             ["answered", "not sent", "lost", "timeout", "bug", "fewer", "more", "hung", "errors"],
             [60, 5, 5, 3, 5, 5, 2, 1, 14],
@@ -373,10 +419,12 @@ def test_in_every_schedule_each_operation_comes_to_one_outcome_the_right_one_in_
         for schedule in range(SCHEDULES):
             sender = Erratic(chance)
             gatherer = gatherer_of(sender, WAIT_S, ALL_S)
+            gatherer._lock = ShakyLock(chance)
             operations = range(1, chance.randint(2, 12))
 
             results = list(pool.map(lambda operation: came_to(gatherer, operation), operations))  # noqa: B023
 
+            assert sender.most_at_once == 1, (schedule, sender.sent)
             right = sender.may_come_to()
             for operation, (outcome, took_s) in zip(operations, results, strict=True):
                 expected = right.get(operation, ["surely not"])
