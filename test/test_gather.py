@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 
@@ -122,10 +122,12 @@ def test_each_has_an_outcome_of_its_own_also_one_that_is_an_error(askers):
 
 def test_who_is_not_sent_in_time_is_withdrawn_and_never_sent(askers):
     gate = Gate()
-    gatherer = gatherer_of(gate, wait_s=0.05, all_s=PATIENCE_S)
+    gatherer = gatherer_of(gate, wait_s=0.5, all_s=PATIENCE_S)
+    began = time.monotonic()
     first, [late] = ask_behind_one_on_its_way(askers, gate, gatherer, [1])
 
     assert isinstance(late.exception(), NotReached)
+    assert 0.5 <= time.monotonic() - began < PATIENCE_S / 2
 
     gate.let_through(2)
     assert [first.result(), gatherer.ask(2)] == [0, 4]
@@ -134,12 +136,15 @@ def test_who_is_not_sent_in_time_is_withdrawn_and_never_sent(askers):
 
 def test_who_was_sent_and_has_no_outcome_in_time_is_told_so_though_the_carrier_hangs(askers):
     gate = Gate()
-    gatherer = gatherer_of(gate, wait_s=0.3, all_s=0.35)
+    wait_s, all_s = 1, 1.2
+    gatherer = gatherer_of(gate, wait_s, all_s)
+    began = time.monotonic()
     _first, others = ask_behind_one_on_its_way(askers, gate, gatherer, [1, 2])
     gate.let_through()
     eventually(lambda: len(gate.calls) == 2, "they are sent")
 
     came_to = eventually(lambda: [each.exception() for each in others if each.done()], "one gives up")
+    assert all_s <= time.monotonic() - began < wait_s + all_s
 
     assert [type(each) for each in came_to] == [NoAnswer]  # the other one is the carrier
     gate.let_through()
@@ -220,6 +225,23 @@ def test_after_a_timeout_those_that_wait_are_refused_at_once_and_the_next_one_tr
     assert [type(each.exception()) for each in others] == [NotReached] * 3
     assert gatherer.ask(4) == 8
     assert gate.calls == [[0], [4]]
+
+
+@pytest.mark.parametrize("failure", [NotReached("away"), NoAnswer("lost"), ZeroDivisionError()], ids=repr)
+def test_after_any_other_failure_those_that_wait_are_carried(askers, failure):
+    def answer(operations):
+        if operations == [0]:
+            raise failure
+        return doubled(operations)
+
+    gate = Gate(answer)
+    gatherer = gatherer_of(gate)
+    first, others = ask_behind_one_on_its_way(askers, gate, gatherer, [1, 2, 3])
+
+    gate.let_through(2)
+
+    assert first.exception() is not None
+    assert [each.result() for each in others] == [2, 4, 6]
 
 
 # ---- threads that are held up at the worst moment
@@ -306,6 +328,39 @@ def test_the_next_carrier_is_woken_though_the_one_before_it_is_held_up():
     lock.let_go_on()
     first.join(PATIENCE_S)
     assert came_to == {1: 2, 2: 4}
+
+
+class SlowToRemove(deque):
+    """Those that wait, one of whom is held up in the middle of withdrawing."""
+
+    def __init__(self):
+        self.is_withdrawing, self.may_go_on = threading.Event(), threading.Event()
+
+    def remove(self, member):
+        self.is_withdrawing.set()
+        self.may_go_on.wait(PATIENCE_S)
+        super().remove(member)
+
+
+def test_nobody_is_sent_who_is_just_being_withdrawn(askers):
+    gate, came_to = Gate(), {}
+    gatherer = gatherer_of(gate, wait_s=0.2)
+    lock = gatherer._lock = PausingLock()
+    waiting = gatherer._waiting = SlowToRemove()
+    lock.paused = "first"
+    first = ask_as("first", gatherer, 1, came_to)
+    lock.wait_until_it_holds_one_up()  # it will carry, and has not taken anybody along yet
+    late = askers.submit(gatherer.ask, 2)
+    assert waiting.is_withdrawing.wait(PATIENCE_S)
+
+    gate.let_through(2)
+    lock.let_go_on()
+    first.join(0.3)  # it cannot come to an end before the other has withdrawn
+    waiting.may_go_on.set()
+
+    assert isinstance(late.exception(), NotReached)
+    first.join(PATIENCE_S)
+    assert (came_to, gate.calls) == ({1: 2}, [[1]])
 
 
 # ---- 10,000 random schedules
