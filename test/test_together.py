@@ -6,7 +6,7 @@ and what is done together at shard 1, each time with the same values stored, so 
 
 import json
 import select
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import count
 from urllib.parse import quote
 
@@ -354,13 +354,24 @@ def test_another_type_of_content_is_refused(course, shard, content_type):
 
 
 def test_a_body_may_have_2_mib_and_no_more(shard):
-    def bodies(size_bytes):
-        whole = padded(json.dumps({"operations": [put(fresh_tea(), 3, c0=1)]}), size_bytes)
-        return [(whole, JSON), (iter([whole]), CHUNKED)]
+    """Whoever says too much is answered before all of it has been heard."""
+    text = json.dumps({"operations": [put(fresh_tea(), 3, c0=1)]})
+    assert shard.post(padded(text, LIMIT_BYTES)).status == 200
+    assert shard.post(iter([padded(text, LIMIT_BYTES)]), CHUNKED).status == 200
 
-    assert [shard.post(*body).status for body in bodies(LIMIT_BYTES)] == [200, 200]
-    for body in bodies(LIMIT_BYTES + 1):
-        assert_problem(shard.post(*body), 413, str(LIMIT_BYTES))
+    for framing, body in (
+        (b"Content-Length: %d\r\n" % (LIMIT_BYTES + 1), b""),
+        (
+            b"Transfer-Encoding: chunked\r\n",
+            b"%x\r\n%b\r\n0\r\n\r\n" % (LIMIT_BYTES + 1, padded(text, LIMIT_BYTES + 1)),
+        ),
+    ):
+        with connect(shard.port) as connection:
+            with suppress(ConnectionError):
+                connection.sendall(Request(b"POST", b"/operations", body, framing=framing).raw())
+            [answer] = read_answers(connection, 1)
+        assert (answer.status, answer.headers["content-type"]) == (413, "application/problem+json")
+        assert str(LIMIT_BYTES) in answer.json["detail"]
 
 
 def test_the_largest_operations_there_can_be_travel_together(shard):
