@@ -342,7 +342,7 @@ def status(shard):
         "hears": shard.place.predecessor,
         "redis": shard.store.address,
         "queue": shard.queue_watch.trouble or "ok",
-        "queue-is-plain": shard.queue.peer.is_plain,
+        "queue-is-plain": shard.queue.peer.was_plain,
         **counts,
     }
 

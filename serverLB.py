@@ -22,7 +22,7 @@ from functools import partial
 from flask import request
 
 from emporium import serving, web, wire
-from emporium.batch import Operation
+from emporium.batch import Operation, Outcome
 from emporium.bulkhead import Bulkhead
 from emporium.failures import BadAnswer, NoAnswer, NotReached, PeerError
 from emporium.settings import LBSettings, from_command_line
@@ -96,7 +96,7 @@ def read_anywhere(shards, first, read):
     given = or_problem(shards[first], read, shards[first].ask)
     for shard in [*shards[first + 1 :], *shards[:first]]:
         left_s = ends - time.monotonic()
-        if given.status_code < 500 or left_s <= 0:
+        if given.status < 500 or left_s <= 0:
             break
         given = or_problem(shard, read, partial(shard.ask_alone, deadline_s=min(SHARD_S, left_s)))
     return given
@@ -123,14 +123,16 @@ def forward(shard, operation, ask):
         raise (web.unavailable if operation.method == "GET" else web.unsure)(str(error)) from error
     except BadAnswer as error:
         raise web.Problem(502, f"{shard.name} at {shard.url}: {error}") from error
+    if isinstance(given, Outcome):
+        return web.answer_outcome(given)
     return relay(shard, given)
 
 
 def relay(shard, given):
-    """What a shard answered, as ours; a 502 when it is none of the documented answers."""
+    """What a shard answered to a call of its own, as ours; a 502 when it is none of the documented answers."""
     kept = {name: given.headers[name] for name in ("X-Merge", "Retry-After") if name in given.headers}
-    if given.headers.get("Content-Type", "").startswith("application/problem+json"):
-        return web.Reply(given.body, given.status, kept, mimetype="application/problem+json")
+    if given.headers.get("Content-Type", "").startswith(web.PROBLEM):
+        return web.Reply(given.status, web.PROBLEM, given.body, kept)
     if given.status == 404:  # a plain course shard says it in its own words
         raise web.Problem(404, "nothing is stored under this name")
     try:

@@ -38,14 +38,15 @@ class Outcome(msgspec.Struct, omit_defaults=True):
     merge: str | None = None
 
     @property
+    def content_type(self):
+        return "application/json" if self.status < 400 else "application/problem+json"
+
+    @property
     def headers(self):
-        """Those that it has as an answer."""
-        headers = {"Content-Type": "application/json" if self.status < 400 else "application/problem+json"}
-        if self.merge:
-            headers["X-Merge"] = self.merge
+        """Those that it has as an answer, beside its content type."""
         if self.status == 503:
-            headers["Retry-After"] = "1"
-        return headers
+            return {"Retry-After": "1"}
+        return {"X-Merge": self.merge} if self.merge else {}
 
 
 class Operations(msgspec.Struct, forbid_unknown_fields=True):

@@ -104,7 +104,7 @@ class Peer:
 
     def call_ours(self, path, body):
         """The Answer to a POST on one of our own paths; None, and nothing done, from a plain course server."""
-        if self._judged_plain and not self._may_have_changed(*self._judged_plain):
+        if self.is_plain:
             return None
         answer = self.call("POST", path, body)
         if answer.status in (404, 405):
@@ -114,13 +114,19 @@ class Peer:
         return answer
 
     @property
-    def is_plain(self):
+    def was_plain(self):
+        """Whether it was a plain course server when it was last asked."""
         return self._judged_plain is not None
 
-    def _may_have_changed(self, connections_then, judged_at):
+    @property
+    def is_plain(self):
+        """Whether it counts as a plain course server now; it may be another one, and then has to be asked again."""
+        if self._judged_plain is None:
+            return False
         # Another server can only be behind a new connection. A server that closes after each answer gives us a
         # new one for each call, so it is asked again at most once a second.
-        return self._connections_opened > connections_then and time.monotonic() - judged_at >= JUDGED_S
+        connections_then, judged_at = self._judged_plain
+        return self._connections_opened == connections_then or time.monotonic() - judged_at < JUDGED_S
 
 
 def _new_handle():

@@ -12,7 +12,7 @@ from emporium.bulkhead import Bulkhead
 from emporium.failures import NotReached
 from emporium.gather import Gatherer
 from emporium.guard import Guarded
-from emporium.peers import Answer, Peer
+from emporium.peers import Peer
 
 SHARD_S = 1.0  # for the shard to answer, and for an operation to wait until it is sent
 ALL_S = 2.0  # for both
@@ -41,7 +41,10 @@ class ShardPeer:
             return self._guarded.call(method, path)
 
     def ask(self, operation):
-        """The Answer to one batch.Operation, wherever it travels. Raises NotReached, NoAnswer or BadAnswer."""
+        """What one batch.Operation comes to: an Outcome when it went with others, an Answer when alone.
+
+        Raises NotReached, NoAnswer or BadAnswer.
+        """
         ends = time.monotonic() + ALL_S
         with self._room:
             answer = ALONE
@@ -53,7 +56,7 @@ class ShardPeer:
             return answer
 
     def ask_alone(self, operation, deadline_s):
-        """The same, in a call of its own."""
+        """The Answer to the same in a call of its own."""
         with self._room:
             return self._send_alone(operation, deadline_s)
 
@@ -69,5 +72,4 @@ class ShardPeer:
             return [ALONE] * len(operations)
         if not answer.is_ok:  # said to all of them: it is busy, say
             return [answer] * len(operations)
-        outcomes = answer.read(batch.decode_outcomes)
-        return [Answer(outcome.status, bytes(outcome.body), outcome.headers) for outcome in outcomes]
+        return answer.read(batch.decode_outcomes)

@@ -13,7 +13,7 @@ import logging
 import os
 import unicodedata
 
-from flask import Flask, Response, current_app, request
+from flask import Flask, current_app, request
 from flask.sessions import NullSession, SessionInterface
 from werkzeug.exceptions import HTTPException
 from werkzeug.http import HTTP_STATUS_CODES
@@ -25,6 +25,7 @@ from emporium.bulkhead import Bulkhead
 
 log = logging.getLogger(__name__)
 
+JSON, PROBLEM = "application/json", "application/problem+json"
 BODY_LIMIT_BYTES = 64 * 1024
 BATCH_LIMIT_BYTES = 2 * 1024 * 1024  # between services: wire.MOST_BYTES, or one record of 100 siblings with 64 entries
 HEADER_LIMIT = 1000  # characters of a header that we take apart: the libraries' parsers take the square of it
@@ -180,23 +181,30 @@ def create_app_for(service, threads, checks, status, is_full=lambda: False):
 # ---- answers
 
 
-class Reply(Response):
-    """A Response whose body is there already, in one piece, and whose headers are all that there are."""
+class Reply:
+    """An answer whose body is there, in one piece. As every Response of Flask it is a WSGI application; it is no
+    Response, since to make one costs as much as to find the route."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, status, content_type, body, headers=None):
+        self.status = status
+        self.body = body
+        self.headers = [("Content-Type", content_type), ("Content-Length", str(len(body))), *(headers or {}).items()]
 
     def __call__(self, environ, start_response):
-        start_response(self.status, self.headers.to_wsgi_list())
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else self.response
+        start_response(f"{self.status} {HTTP_STATUS_CODES.get(self.status, 'Unknown')}", self.headers)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [self.body]
 
 
 def answer(body, headers=None, status=200):
     """A JSON answer. `body` is bytes that are JSON already, or a value to encode."""
-    text = body if isinstance(body, bytes) else wire.encode(body)
-    return Reply(text, status, headers, mimetype="application/json")
+    return Reply(status, JSON, body if isinstance(body, bytes) else wire.encode(body), headers)
 
 
 def answer_outcome(outcome):
     """A batch.Outcome, as the answer to a request of its own."""
-    return Reply(bytes(outcome.body), outcome.status, outcome.headers)
+    return Reply(outcome.status, outcome.content_type, bytes(outcome.body), outcome.headers)
 
 
 def problem_body(problem):
@@ -212,7 +220,7 @@ def problem_body(problem):
 
 
 def answer_problem(problem):
-    return Reply(problem_body(problem), problem.status, problem.headers, mimetype="application/problem+json")
+    return Reply(problem.status, PROBLEM, problem_body(problem), problem.headers)
 
 
 def _accepts_json(environ):

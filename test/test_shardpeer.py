@@ -48,7 +48,7 @@ def ask_behind_one_on_its_way(peer, shard, pool, operations):
 
 
 def came_to(asked):
-    return [(answer.status, json.loads(answer.body)) for answer in (each.result() for each in asked)]
+    return [(answer.status, json.loads(bytes(answer.body))) for answer in (each.result() for each in asked)]
 
 
 # ---- together
@@ -177,3 +177,25 @@ def test_what_goes_wrong_with_one_at_a_plain_shard_is_no_one_elses():
             _first, *others = ask_behind_one_on_its_way(peer, shard, pool, [write_of(6), write_of(7), write_of(8)])
 
         assert [each.result().status for each in others] == [200, 500, 200]
+
+
+def test_a_shard_of_ours_that_takes_a_plain_ones_place_is_given_many_in_one_call_again(monkeypatch):
+    monkeypatch.setattr("emporium.peers.JUDGED_S", 0)
+    behind = [plain]
+
+    def answer(*call):
+        status, headers, text = behind[0](*call)
+        return status, {**headers, "Connection": "close"}, text
+
+    with peer_of(answer) as (peer, shard, pool):
+        with shard.holding():
+            ask_behind_one_on_its_way(peer, shard, pool, [READ, READ])
+        eventually(lambda: len(shard.calls) == 4, "it was found to be plain, and is given single calls")
+
+        behind[0] = ours
+        shard.calls.clear()
+        with shard.holding():
+            asked = ask_behind_one_on_its_way(peer, shard, pool, [READ] * 5)
+
+        assert [status for status, _ in came_to(asked)] == [200] * 6
+        assert [call.path for call in shard.calls] == ["/rating/assam", "/operations"]
