@@ -25,10 +25,14 @@ PROBED = 16  # teas that must be served before a cluster counts as started: some
 
 
 @contextmanager
-def ours(programs, ndb=4):
-    """Inside, a Running of our own servers."""
+def ours(programs, ndb=4, more_settings=None):
+    """Inside, a Running of our own servers. `more_settings` are for each of them, beside its own."""
     with _folder() as folder:
-        yield from _running("ours", Cluster(Ports.find_free(ndb), ndb, DIGEST_LENGTH, folder, _logs(folder), programs))
+        cluster = Cluster(Ports.find_free(ndb), ndb, DIGEST_LENGTH, folder, _logs(folder), programs)
+        for service in (cluster.load_balancer, *cluster.shards, cluster.queue):
+            *program, settings = service.command
+            service.command = [*program, json.dumps({**json.loads(settings), **(more_settings or {})})]
+        yield from _running("ours", cluster)
 
 
 @contextmanager

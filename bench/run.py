@@ -5,12 +5,12 @@ import signal
 import sys
 from pathlib import Path
 
-from bench import floors, growth, hostile, overload, throughput
+from bench import floors, growth, hostile, overload, threads, throughput
 from bench.report import Findings, exit_code, machine
 from emporium import redisbinary
 
 MAIN = {"floors": floors.run, "throughput": throughput.run, "growth": growth.run}  # what runs when none is named
-BENCHES = {**MAIN, "overload": overload.run, "hostile": hostile.run}
+BENCHES = {**MAIN, "threads": threads.run, "overload": overload.run, "hostile": hostile.run}
 WRONG_USE = 2
 
 

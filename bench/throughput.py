@@ -97,7 +97,7 @@ def drive(tool, doors, teas, findings, is_quick):
         for clients in numbers:
             for kind in wrk.KINDS:
                 progress(f"throughput, round {number + 1} of {rounds}: {NAMES[kind]}, {clients} clients")
-                for door in doors:
+                for door in doors if number % 2 else reversed(doors):  # to be the first in a row may cost something
                     if door.name != ALONE or clients == FEW:
                         made = one_run(tool, door, kind, clients, run_s, teas)
                         runs.setdefault((door.name, kind, clients), []).append(made)

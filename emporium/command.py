@@ -18,7 +18,7 @@ from emporium.environment import ROOT, SetupFailed
 
 DONE, FAILED, WRONG, NOTHING, UNREACHABLE = range(5)
 MOST_SHARDS = 64
-PARTS_OF_BENCH = ("floors", "throughput", "growth")
+PARTS_OF_BENCH = ("floors", "throughput", "growth", "threads")
 CODES = "exit codes: 0 done, 1 failed, 2 wrong use or refused input, 3 nothing stored, 4 not running or unreachable"
 
 
@@ -94,7 +94,7 @@ def parser():
     command("test", run_test, "check the style and run every test; what follows goes to pytest", "./tea test -k gossip")
 
     made = command("bench", run_bench, "measure what is promised, and judge it", "./tea bench --json figures.json")
-    made.add_argument("--only", choices=PARTS_OF_BENCH, help="one part of the benchmark that runs when none is named")
+    made.add_argument("--only", choices=PARTS_OF_BENCH, help="this part alone; threads runs only so")
     made.add_argument("--overload", action="store_true", help="a slowed shard, and up to ten times what it can do")
     made.add_argument("--hostile", action="store_true", help="connections that stall, and parts that are stopped")
     made.add_argument("--quick", action="store_true", help="try the benchmark itself: its figures are worth nothing")

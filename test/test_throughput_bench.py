@@ -16,7 +16,7 @@ import requests
 from harness import Course, assert_reads, eventually, is_alive
 from test_stories import COURSE_STORIES
 
-from bench import clusters, floors, growth, processes, throughput, wrk
+from bench import clusters, floors, growth, processes, threads, throughput, wrk
 from bench.report import exit_code
 from bench.throughput import ALONE, BASELINE, CLIENTS, FEW, MANY, OURS, Run
 from bench.wrk import KINDS, Load, Teas
@@ -342,6 +342,23 @@ def test_floors_run_from_end_to_end(tool, redis_benchmark, tmp_path):
     assert done.stdout.startswith(f"cores {found['machine']['cores']}, cpu ")
     assert all(row["/s"] > 0 for row in found["floors"])
     assert {row["clients"] for row in found["floors"]} == set(floors.CLIENTS)
+
+
+def test_each_number_of_threads_is_measured_on_a_cluster_of_its_own(tool, tmp_path):
+    told = tmp_path / "told.json"
+
+    done = subprocess.run(
+        bench("--only", "threads", "--quick", "--json", str(told)),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr  # nor do they
+    rows = json.loads(told.read_text())["threads"]
+    assert [row["threads of each service"] for row in rows] == list(threads.NUMBERS[:2])
+    assert all(row["half and half /s"] > 0 for row in rows)
 
 
 def test_without_wrk_it_says_so_and_fails(tmp_path):
