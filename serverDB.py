@@ -15,7 +15,6 @@ emporium/shard.py and emporium/siblings.py; this file carries them out.
 
 import logging
 import time
-from contextlib import suppress
 
 from flask import request
 
@@ -66,8 +65,8 @@ class Shard:
         A Write comes to a Written or TooMany, a Read to a Value, a Delete to whether something was stored; each also to
         Damaged, or to the exception that only it met. An exception that is raised goes for all of them.
 
-        The course's order: a write is stored and remembered, and then gossip is checked; a read checks gossip
-        first. Operations that come together have all been waiting, so any order among them is legal.
+        The course's order: a write is merged and remembered, and then gossip is checked; a read checks gossip first.
+        Operations that come together have all been waiting, so any order among them is legal.
         """
         with self.turn:
             found = self.store.load({operation.tea for operation in operations})
@@ -76,98 +75,71 @@ class Shard:
             # Merge each write with what is stored, and remember the merged value: it goes into the digest, and a
             # digest that has digest-length records becomes due.
             written, changes = merge_writes(self.place, now, found.digest_count, writes)
-            self._check_gossip(found, changes)
+            self._store_and_gossip(found, changes, PORTION_RECORDS)
             deleted = [self._delete(each.tea, now) for each in operations if isinstance(each, Delete)]
             read = [now[each.tea] for each in operations if isinstance(each, Read)]
         # Of each kind, the outcomes stand in the order of its operations.
         outcomes = {Write: iter(written), Delete: iter(deleted), Read: iter(read)}
         return [next(outcomes[type(operation)]) for operation in operations]
 
-    def _check_gossip(self, found, changes):
+    def _store_and_gossip(self, found, changes, most):
         """The course's "while there is data on the gossip channel from the neighbour".
 
-        Store what the writes have changed, and what gossip changes behind them; tell my successor what is due; again
-        while more waits, for at most 100 ms, and for one portion only while other requests wait for their turn. What is
-        stored shows in `found.values`.
+        Merge what waits there, at most `most` records at a time, behind the writes' `changes`. Store both, so that it
+        shows in `found`. Tell my successor what is due. Again while more waits, for at most 100 ms, and once only while
+        other requests wait for their turn.
 
-        Trouble with gossip fails no operation: what was not taken waits in the channel for the next step, and what
+        Trouble with gossip fails no operation: what was not stored waits in the channel for the next step, and what
         could not be sent stays due.
         """
-        has_writes, is_over = bool(changes), False
         ends = time.monotonic() + GOSSIP_S
-        digest_count, cursor = found.digest_count, found.cursor
+        has_writes, is_over = bool(changes), False
         due = self.store.due(wire.MOST_RECORDS) if found.due_count and self._can_gossip() else []
-        sent, heard = self._exchange(due, cursor, PORTION_RECORDS)
-        while changes or heard.records or sent:
-            records, senseless, left, cursor = portion(heard, cursor)
+        told, heard = self._exchange(due, found.cursor, most, changes)
+        while changes or heard.records or told:
             try:
-                found.values.update(self.store.load_more({record.key for record in records} - found.values.keys()))
-                merge_gossip(self.place, found.values, digest_count, records, changes)
-                changes.set_aside += senseless
-                due = self.store.change(changes, cursor, sent, wire.MOST_RECORDS if self._can_gossip() else 0)
+                left = self._merge_heard(heard, found, changes)
+                due = self.store.change(changes, found.cursor, told, wire.MOST_RECORDS if self._can_gossip() else 0)
             except (StoreDown, StoreUnsure) as error:
                 if has_writes:
                     raise
                 log.warning("gossip waits: %s", error)
                 return
-            found.values.update(dict.fromkeys(changes.removed, UNRATED))
-            found.values.update(changes.values)
-            digest_count += len(changes.remembered) - changes.now_due
+            found.show(changes)
             changes, has_writes = Changes(), False
             was_over, is_over = is_over, time.monotonic() > ends or self.turn.is_wanted
             if was_over or not (due or heard.records):
                 return
-            sent, heard = self._exchange(due, cursor, PORTION_RECORDS if left and not is_over else 0)
+            told, heard = self._exchange(due, found.cursor, most if left and not is_over else 0, changes)
 
-    def _exchange(self, due, cursor, most):
-        """(how many of `due`, the oldest first, my successor was told, what was Taken from my predecessor): one call.
+    def _exchange(self, due, cursor, most, changes):
+        """(how many of `due`, the oldest first, are dealt with; what was Taken from my predecessor), in one call.
 
-        The queue may forget what is up to the cursor. When it fails, nothing was told or heard.
+        The queue may forget what is up to the cursor. A record that it refuses is dealt with, too: it goes aside, with
+        the `changes`. When the queue fails, nothing was told or heard.
         """
         if not self._can_gossip():
             return 0, NOTHING
         due = due[: wire.one_call(due)]
         try:
-            heard = self.queue.exchange(self.place.name, due, self.place.predecessor, cursor, most)
+            return len(due), self.queue.exchange(self.place.name, due, self.place.predecessor, cursor, most)
         except Refused as error:
-            log.error("the queue refuses something: %s", error)
-            self._send_due()
+            if len(due) > 1:  # one by one, to find it and let the others pass
+                return self._exchange(due[:1], cursor, most, changes)
+            log.error("the queue refuses a record, which is set aside: %s: %r", error, due)
+            changes.set_aside += due
+            return len(due), NOTHING
         except PeerError as error:
             self.queue_watch.failed(error)
-        else:
-            return len(due), heard
-        return 0, NOTHING
+            return 0, NOTHING
 
-    def _send_due(self):
-        """Tell my successor what is due, for at most 100 ms. True when all has been told.
-
-        When the queue fails it stays due, and no operation fails for it.
-        """
-        ends = time.monotonic() + GOSSIP_S
-        most = wire.MOST_RECORDS
-        try:
-            while self._can_gossip():
-                records = self.store.due(most)
-                if not records:
-                    return True
-                records = records[: wire.one_call(records)]
-                try:
-                    self.queue.put_all(self.place.name, records)
-                except Refused as error:
-                    most = 1  # to find the one that is refused, and let the others pass
-                    if len(records) > 1:
-                        continue
-                    log.error("the queue refuses a record, which is set aside: %s: %r", error, records[0][:500])
-                    self.store.set_aside_oldest_due()
-                else:
-                    self.store.change(Changes(), sent=len(records))
-                if time.monotonic() > ends:
-                    return False
-        except PeerError as error:
-            self.queue_watch.failed(error)
-        except (StoreDown, StoreUnsure) as error:
-            log.warning("gossip stays due: %s", error)
-        return True
+    def _merge_heard(self, heard, found, changes):
+        """Add what was heard to the changes, at most one portion of it. How many records are left for the next one."""
+        records, senseless, left, found.cursor = portion(heard, found.cursor)
+        found.values |= self.store.load_more({record.key for record in records} - found.values.keys())
+        merge_gossip(self.place, found.values, found.digest_count, records, changes)
+        changes.set_aside += senseless
+        return left
 
     def _delete(self, tea, now):
         """Whether something was stored, or the exception. As in the course, gossip may bring the value back."""
@@ -184,12 +156,20 @@ class Shard:
         return self.place.has_neighbours and self.queue_watch.trouble is None
 
     def catch_up(self):
-        """Send what stayed due while the queue was away."""
-        is_told = False
-        while not is_told:
-            is_told = True
-            with suppress(Busy), self.turn:  # the steps that keep the shard busy will send
-                is_told = self._send_due()
+        """Send what stayed due while the queue was away, a part at a time, so that requests have their turn."""
+        last_count = None
+        try:
+            while self._can_gossip():
+                with self.turn:
+                    found = self.store.load([])
+                    if found.due_count in (0, last_count):  # all is told, or nothing more can be
+                        return
+                    last_count = found.due_count
+                    self._store_and_gossip(found, Changes(), most=0)
+        except Busy:
+            return  # the steps that keep the shard busy send it
+        except (StoreDown, StoreUnsure) as error:
+            log.warning("gossip stays due: %s", error)
 
 
 NOTHING = Taken([], None, 0)

@@ -1,12 +1,12 @@
 """Serving a Flask application from one process: until it is told to stop, on a port that is ours alone.
 
-`log_to` says where the log goes, `serve` serves and returns when SIGTERM or SIGINT has ended it.
+`log_to` says where the log goes, `serve` serves until SIGTERM or SIGINT ends the process.
 """
 
+import faulthandler
 import logging
 import os
 import resource
-import signal
 import socket
 import sys
 import time
@@ -64,15 +64,17 @@ class OneProcessServer(MTServer):
         log.info("%s listens on http://%s:%s, pid %s", self.target, self.bind_addr, self.bind_port, os.getpid())
 
     def _stop_workers(self):
+        # Whatever hangs on the way out, we end, and say where it was. This watchdog needs no interpreter.
+        faulthandler.dump_traceback_later(GRACE_S + 2, exit=True)
         for worker in self.wrks:
             worker.terminate()
         for worker in self.wrks:
             worker.join(GRACE_S)
         if any(worker.inner.is_alive() for worker in self.wrks):  # its own is_alive() says no once it was told to end
             log.warning("a request was still in flight after %s s, and is cut", GRACE_S)
-            logging.shutdown()
-            os._exit(0)
-        self.wrks.clear()
+        # Not by the long way: threads of the server that wait for the interpreter can hold up its end.
+        logging.shutdown()
+        os._exit(0)
 
 
 class _Interrupt:
@@ -93,7 +95,7 @@ class _Interrupt:
 
 def serve(app, service, host, port):
     """Serve the application, an emporium.web.App, until SIGTERM or SIGINT: the listener closes at once, and what is
-    in flight has 5 s to finish. Exits 1 when the port is taken, naming its holder."""
+    in flight has 5 s to finish. Never returns: exits 0 then, and 1 when the port is taken, naming its holder."""
     _allow_many_connections()
     try:
         address = socket.gethostbyname(host)
@@ -112,8 +114,6 @@ def serve(app, service, host, port):
             log_dictconfig={"loggers": {"_granian": {"propagate": True}, "granian.access": {}}},
         )
         server.serve(target_loader=lambda: app, wrap_loader=False)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)  # one more must not change how we end: on our way out, with 0
     except OSError as error:
         sys.exit(f"{service}: cannot listen on {host}:{port}: {error}{_holder_of(port)}")
 

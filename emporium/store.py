@@ -15,7 +15,7 @@ A Redis that did not answer in time is left alone, and asked once a second until
 
 import time
 from contextlib import contextmanager, suppress
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import redis
 from redis.backoff import NoBackoff
@@ -44,13 +44,20 @@ class StoreUnsure(Exception):
     """Redis was given a change and did not confirm it; it may have been made."""
 
 
-class Found(NamedTuple):
-    """What `load` brings. It is of one moment as long as one caller at a time changes things."""
+@dataclass
+class Found:
+    """What `load` brings, and a step goes on with. It is right as long as one caller at a time changes things."""
 
     values: dict  # {tea: Value or Damaged}, UNRATED for one that was never rated
     digest_count: int
     due_count: int
     cursor: wire.Cursor | None
+
+    def show(self, changes):
+        """What is stored once these Changes are made."""
+        self.values |= dict.fromkeys(changes.removed, UNRATED)
+        self.values |= changes.values
+        self.digest_count += len(changes.remembered) - changes.now_due
 
 
 class Store:
@@ -112,10 +119,6 @@ class Store:
         """The oldest records that are due, JSON texts, at most `most`. Raises StoreDown."""
         [records] = self._ask([("LRANGE", DUE, 0, most - 1)])
         return records
-
-    def set_aside_oldest_due(self):
-        """Put the oldest record that was due aside, where it holds up no other. Raises StoreDown or StoreUnsure."""
-        self._change([("LMOVE", DUE, SET_ASIDE, "LEFT", "RIGHT"), *_count_set_aside(1)])
 
     def counts(self):
         """How many teas are stored ("keys"), records in "digest" and "due", and have been "set-aside".

@@ -13,7 +13,7 @@ from shardparts import sibling, store_of, stored, value_of
 from emporium import wire
 from emporium.shard import Changes
 from emporium.siblings import UNRATED, Damaged, Value
-from emporium.store import DEADLINE_S, StoreDown, StoreUnsure
+from emporium.store import DEADLINE_S, Found, StoreDown, StoreUnsure
 from emporium.wire import Cursor, Record
 
 NDB = 2
@@ -208,7 +208,7 @@ def test_a_flush_takes_everything(store, by_hand):
 
     by_hand.flushall()
 
-    assert store.load(["assam"]) == ({"assam": UNRATED}, 0, 0, None)
+    assert store.load(["assam"]) == Found({"assam": UNRATED}, 0, 0, None)
     assert store.counts() == {"keys": 0, "digest": 0, "due": 0, "set-aside": 0}
 
 
