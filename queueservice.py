@@ -59,7 +59,7 @@ class Queue:
 
     def get(self, channel):
         """The first waiting message, removed from the channel; None when nothing waits."""
-        message = _accepted(self.peer.call("GET", _q(channel))).read()
+        message = _accepted(self.peer.call("GET", _q(channel), may_repeat=False)).read()
         if not message:
             return None
         return {name: _unpack(name, value) for name, value in message.items()}
@@ -105,7 +105,7 @@ class Queue:
         return self._get_text(predecessor, cursor) if most else Taken([], cursor, 0)
 
     def _get_text(self, channel, cursor):
-        answer = _accepted(self.peer.call("GET", _q(channel)))
+        answer = _accepted(self.peer.call("GET", _q(channel), may_repeat=False))
         return Taken([answer.body], cursor, 1) if answer.read() else Taken([], cursor, 0)
 
     def _put_text(self, channel, text):

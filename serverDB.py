@@ -110,6 +110,7 @@ class Shard:
             was_over, is_over = is_over, time.monotonic() > ends or self.turn.is_wanted
             if was_over or not (due or heard.records):
                 return
+            # When time is over, this call tells what is due and what is safe, and hears no more.
             told, heard = self._exchange(due, found.cursor, most if left and not is_over else 0, changes)
 
     def _exchange(self, due, cursor, most, changes):

@@ -31,6 +31,7 @@ from emporium.shardpeer import ALL_S, SHARD_S, ShardPeer
 LIST_LIMIT = 10_000
 LIST_S = 10.0
 MOST_LISTS = 4  # at a time: each asks every shard for all that it holds
+KEPT_HEADERS = {"X-Merge": ("stored", "stale", "same"), "Retry-After": ("1",)}  # of a shard's answer, and their values
 
 
 def primary_of(tea, ndb):
@@ -130,18 +131,17 @@ def forward(shard, operation, ask):
 
 def relay(shard, given):
     """What a shard answered to a call of its own, as ours; a 502 when it is none of the documented answers."""
-    kept = {name: given.headers[name] for name in ("X-Merge", "Retry-After") if name in given.headers}
-    if given.headers.get("Content-Type", "").startswith(web.PROBLEM):
-        return web.Reply(given.status, web.PROBLEM, given.body, kept)
-    if given.status == 404:  # a plain course shard says it in its own words
+    kept = {name: value for name, value in given.headers.items() if value in KEPT_HEADERS.get(name, ())}
+    is_problem = given.headers.get("Content-Type", "").startswith(web.PROBLEM)
+    if given.status == 404 and not is_problem:  # a plain course shard says it in its own words
         raise web.Problem(404, "nothing is stored under this name")
     try:
-        if not given.is_ok:
+        if is_problem != (400 <= given.status <= 599) or not (is_problem or given.is_ok):
             raise BadAnswer(f"answered {given.status}")
         given.read(wire.decode_object)
     except BadAnswer as error:
         raise web.Problem(502, f"{shard.name} at {shard.url}: {error}") from error
-    return web.answer(given.body, kept)
+    return web.Reply(given.status, web.PROBLEM, given.body, kept) if is_problem else web.answer(given.body, kept)
 
 
 def trouble_with(shard):

@@ -45,11 +45,11 @@ class Channel:
         return self.waiting.popleft()
 
     def take(self, cursor, most):
-        """Forget the records up to `cursor`.
+        """Forget the records up to `cursor`. One that stands ahead of all that was ever put counts as none.
 
         Returns (at most `most` of those behind it, the cursor after them, how many are left behind that).
         """
-        if cursor is not None and cursor.life == self.life:
+        if cursor is not None and cursor.life == self.life and cursor.offset < self.lowest + len(self.waiting):
             while self.waiting and self.lowest <= cursor.offset:
                 self.pop()
         records = list(islice(self.waiting, min(most, wire.one_call(self.waiting))))

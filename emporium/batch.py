@@ -31,11 +31,15 @@ class Operation(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
 
 
 class Outcome(msgspec.Struct, omit_defaults=True):
-    """What one operation came to. The body is JSON."""
+    """What one operation came to. The body is a JSON object."""
 
-    status: int
+    status: Literal[200, 404, 409, 500, 503, 504]
     body: Raw
-    merge: str | None = None
+    merge: Literal["stored", "stale", "same"] | None = None
+
+    def __post_init__(self):
+        if not bytes(self.body).startswith(b"{"):
+            raise ValueError("body must be an object")
 
     @property
     def content_type(self):

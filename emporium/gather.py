@@ -38,8 +38,7 @@ class _Member:
         self.operation = operation
         self.state = WAITING  # read and changed under the gatherer's lock, until its thread was woken
         self.outcome = None
-        self.woken = threading.Lock()
-        self.woken.acquire()
+        self.woken = None  # of one that waits: a lock that is held until it is woken
 
 
 class Gatherer:
@@ -49,7 +48,7 @@ class Gatherer:
             asker. Raises NotReached or NoAnswer for all of them. It has a deadline of its own; after a timeout those
             that wait are refused, since they would only wait for the next one.
     wait_s  for how long an operation waits to be sent
-    all_s   when its asker has an answer at the latest
+    all_s   when the asker of one that another one carries has an answer at the latest; a carrier has it with `send`
     """
 
     def __init__(self, name, send, wait_s, all_s):
@@ -68,6 +67,8 @@ class Gatherer:
             is_carrier = not self._is_busy
             self._is_busy = True
             if not is_carrier:
+                member.woken = threading.Lock()
+                member.woken.acquire()
                 self._waiting.append(member)
         if is_carrier or self._must_carry(member):
             self._carry(member)
@@ -125,5 +126,5 @@ class Gatherer:
                 carrier = self._waiting.popleft()
                 carrier.state = CARRIER
                 carrier.woken.release()  # under the lock: whoever sees that it carries can rely on its being woken
-        for member in batch:
+        for member in batch[1:]:  # the first one is the carrier, which waits no more
             member.woken.release()

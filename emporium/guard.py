@@ -83,23 +83,26 @@ class Guarded:
         return self._peer.is_plain
 
     def call(self, method, path, body=None, deadline_s=None):
-        """As Peer.call: the Answer; raises NotReached or NoAnswer."""
-        with self._guard():
+        """As Peer.call: the Answer; raises NotReached or NoAnswer.
+
+        A deadline shorter than the peer's own shows nothing about the peer, which is not left alone for that.
+        """
+        with self._guard(is_whole=deadline_s is None or deadline_s >= self._peer.deadline_s):
             return self._peer.call(method, path, body, deadline_s)
 
     def call_ours(self, path, body):
         """As Peer.call_ours: the Answer, or None from a plain course server; raises NotReached or NoAnswer."""
-        with self._guard():
+        with self._guard(is_whole=True):
             return self._peer.call_ours(path, body)
 
     @contextmanager
-    def _guard(self):
+    def _guard(self, is_whole):
         if trouble := self._watch.trouble:
             raise NotReached(f"{trouble}; it is left alone until it answers again")
         try:
             yield
         except PeerError as error:
-            if error.is_timeout:
+            if error.is_timeout and is_whole:
                 self._watch.failed(error)
             raise
 

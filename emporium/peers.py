@@ -21,6 +21,7 @@ from emporium.failures import BadAnswer, NoAnswer, NotReached
 
 CONNECT_S = 0.25
 IDLE_S = 5  # a connection unused for longer is opened anew, since ours are cut by the other side after 10 s
+MOST_BYTES = 64 * 1024 * 1024  # of an answer: as many reads as wait for a shard, each of a tea with 100 large siblings
 JUDGED_S = 1.0  # for how long a server that gives a new connection for each call counts as plain
 
 # Exactly these: the course's servers compare the type letter by letter, and some crash without an Accept.
@@ -50,25 +51,29 @@ class Peer:
     def __init__(self, name, host, port, deadline_s, connections=1):
         self.name = name
         self.url = f"http://{host}:{port}"
-        self._deadline_s = deadline_s
+        self.deadline_s = deadline_s
         # More calls than `connections` at once open further connections, which are not kept.
         self._most_kept = connections
         self._kept = []  # handles that nobody uses now, each with its connection, the one used last at the end
         self._connections_opened = 0
         self._judged_plain = None  # (connections opened by then, when), while it counts as a plain course server
 
-    def call(self, method, path, body=None, deadline_s=None):
+    def call(self, method, path, body=None, deadline_s=None, may_repeat=True):
         """The peer's Answer. Raises NotReached or NoAnswer. `path` is already percent-encoded, `body` bytes.
 
-        `deadline_s` may be shorter than the peer's own.
+        `deadline_s` may be shorter than the peer's own. A GET may be sent twice, unless it must not be.
         """
-        deadline_s = deadline_s or self._deadline_s
+        deadline_s = deadline_s or self.deadline_s
         try:
             handle = self._kept.pop()
         except IndexError:
             handle = _new_handle()
         lines = []
         _prepare(handle, method, self.url + path, body, deadline_s, lines.append)
+        # libcurl sends a request once more when a kept connection ends without an answer. The first one may have been
+        # carried out, so it must not: it cannot, where the body is given to it only once, or the connection is new.
+        needs_new = body is None and not (method == "GET" and may_repeat)
+        handle.setopt(pycurl.FRESH_CONNECT, needs_new or _is_ended(handle))
         try:
             text = handle.perform_rb()
         except pycurl.error as error:
@@ -136,6 +141,7 @@ def _new_handle():
     handle.setopt(pycurl.NOPROXY, "*")
     handle.setopt(pycurl.HTTPHEADER, JSON_HEADERS)
     handle.setopt(pycurl.CONNECTTIMEOUT_MS, _ms(CONNECT_S))
+    handle.setopt(pycurl.MAXFILESIZE, MOST_BYTES)
     handle.setopt(pycurl.MAXCONNECTS, 1)
     handle.setopt(pycurl.MAXAGE_CONN, IDLE_S)
     return handle
@@ -152,9 +158,6 @@ def _prepare(handle, method, url, body, deadline_s, add_header_line):
         handle.setopt(pycurl.POSTFIELDSIZE, len(body))
         handle.setopt(pycurl.READFUNCTION, BytesIO(body).read)
     handle.setopt(pycurl.CUSTOMREQUEST, method)
-    # libcurl sends a request once more when a kept connection ends without an answer. The first one may have been
-    # carried out, so it must not: it cannot, where the body is given to it only once, or the connection is new.
-    handle.setopt(pycurl.FRESH_CONNECT, (body is None and method != "GET") or _is_ended(handle))
 
 
 def _is_ended(handle):

@@ -28,6 +28,7 @@ from emporium.siblings import UNRATED, Damaged, Value
 
 DEADLINE_S = 0.5
 CONNECT_S = 0.25
+MOST_CONNECTIONS = 100_000  # never reached: there are as many as threads that ask at once
 
 PREFIX = "/rating/"
 DIGEST, DUE, CURSOR = "digest", "due", "cursor"
@@ -72,6 +73,7 @@ class Store:
             socket_connect_timeout=CONNECT_S,
             # Whether to try again is for the client to decide: only it knows its deadline.
             retry=Retry(NoBackoff(), 0),
+            max_connections=MOST_CONNECTIONS,
         )
         self._idle = []  # connections that nobody uses now; the pool of the library takes as long as a question
         self._watch = Watch(f"Redis at {self.address}", self._no_pong)
@@ -127,7 +129,7 @@ class Store:
         """
         asked = [("DBSIZE",), ("EXISTS", *BOOKKEEPING), ("LLEN", DIGEST), ("LLEN", DUE), ("GET", SET_ASIDE_COUNT)]
         everything, ours, digest, due, set_aside = self._ask(asked)
-        return {"keys": everything - ours, "digest": digest, "due": due, "set-aside": int(set_aside or 0)}
+        return {"keys": everything - ours, "digest": digest, "due": due, "set-aside": _count(set_aside)}
 
     def list(self, page, most):
         """([(tea, rating, how many siblings), ...], next page): about `most` teas; page 0 begins, next page 0 ends.
@@ -206,15 +208,15 @@ class Store:
         except IndexError:
             connection = self._redis.connection_pool.make_connection()
         try:
-            if not _is_fresh(connection):
-                connection.disconnect()
-                connection.connect()
-        except (ConnectionError, TimeoutError, ResponseError) as error:
-            raise StoreDown(self._noted(error)) from error
-        try:
+            try:
+                if not _is_fresh(connection):
+                    connection.disconnect()
+                    connection.connect()
+            except (ConnectionError, TimeoutError, ResponseError) as error:
+                raise StoreDown(self._noted(error)) from error
             yield connection
         finally:
-            self._idle.append(connection)
+            self._idle.append(connection)  # also one that does not stand: it is made only once
 
     def _noted(self, error):
         """The error in words. After a timeout Redis is left alone for a while."""
@@ -296,6 +298,11 @@ def _value(fields):
         return Value(wire.decode(rating, wire.Number), tuple(siblings))
     except ValueError as error:
         return Damaged(str(error))
+
+
+def _count(text):
+    """A count as it stands there; None for one that was edited into something else."""
+    return int(text or 0) if text is None or text.isdigit() else None
 
 
 def _cursor(text):

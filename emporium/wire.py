@@ -227,7 +227,7 @@ def decode_record(text):
 class Cursor(msgspec.Struct, frozen=True):
     """The last record whose effect is safe with its reader: the life of a channel, and an offset in it."""
 
-    life: str
+    life: Annotated[str, Meta(max_length=64)]
     offset: Annotated[int, Meta(ge=0)]
 
     def back_by(self, records):

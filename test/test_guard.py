@@ -186,6 +186,19 @@ def test_a_peer_that_timed_out_is_left_alone(monkeypatch):
         assert len(came) == 1
 
 
+def test_who_had_less_than_its_deadline_is_not_left_alone(monkeypatch):
+    """As a shard that a weak read asks last, with what was left of its time."""
+    monkeypatch.setattr("emporium.guard.PROBE_S", 3600)
+    with silent_server() as (port, came):
+        guarded = Guarded(Peer("db7", "127.0.0.1", port, PATIENCE_S))
+
+        for _ in range(2):
+            with pytest.raises(NoAnswer):
+                guarded.call("GET", "/rating/assam", deadline_s=PATIENCE_S / 4)
+
+        assert len(came) == 2
+
+
 def test_a_peer_that_refuses_is_asked_again_the_next_time():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

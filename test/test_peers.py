@@ -92,6 +92,22 @@ def test_a_delete_which_may_have_been_carried_out_is_not_sent_again():
     assert requests == ["PUT", "DELETE"]
 
 
+def test_a_get_that_takes_something_away_is_not_sent_again():
+    with server(["answer", "hang up"], ["hang up"]) as (peer, requests):
+        peer.call("PUT", "/x", b"{}")
+
+        with pytest.raises(NoAnswer, match=r"^db7 at .* did not answer: "):
+            peer.call("GET", "/q/db0", may_repeat=False)
+
+    assert requests == ["PUT", "GET"]
+
+
+def test_an_answer_without_end_is_cut(monkeypatch):
+    monkeypatch.setattr("emporium.peers.MOST_BYTES", 1)
+    with server(["answer"]) as (peer, _), pytest.raises(NoAnswer, match=r"Maximum file size exceeded"):
+        peer.call("GET", "/x")
+
+
 def test_where_nobody_listens_nothing_was_done():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

@@ -498,6 +498,16 @@ def test_at_most_256_records_are_given_at_a_call(door, channel):
     assert second == numbered(MOST_RECORDS)
 
 
+def test_a_cursor_ahead_of_all_that_was_ever_put_counts_as_none(door, channel):
+    """Nobody gave it out: it was edited by hand, and must not swallow what is yet to come."""
+    door.put_all(channel, numbered(1, 2))
+    _, cursor = door.take(channel)
+
+    records, right = door.take(channel, {**cursor, "offset": cursor["offset"] + 1})
+
+    assert (records, right) == (numbered(1, 2), cursor)
+
+
 def test_records_that_come_while_others_are_taken_wait_behind_them(door, channel):
     door.put(channel, {"n": 1})
     _, cursor = door.take(channel)

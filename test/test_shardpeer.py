@@ -76,7 +76,17 @@ def test_one_goes_as_the_course_has_it_and_those_that_wait_behind_it_in_one_call
         (b'{"outcomes":{}}', BadAnswer),
         (b'{"outcomes":[{"status":200}]}', BadAnswer),
         (b'{"outcomes":[]}', NoAnswer),
-        (b'{"outcomes":[{"status":200,"body":3},{"status":200,"body":3},{"status":200,"body":3}]}', NoAnswer),
+        (b'{"outcomes":[{"status":200,"body":{}},{"status":200,"body":{}},{"status":200,"body":{}}]}', NoAnswer),
+        *(
+            (b'{"outcomes":[{"status":200,"body":{}},%b]}' % odd, BadAnswer)
+            for odd in (
+                b'{"status":0,"body":{}}',
+                b'{"status":204,"body":{}}',
+                b'{"status":99999,"body":{}}',
+                b'{"status":200,"body":"x"}',
+                b'{"status":200,"body":{},"merge":"\\r\\nX-Evil: 1"}',
+            )
+        ),
     ],
 )
 def test_what_is_no_answer_to_these_operations_is_nobodys(text, expected):

@@ -402,6 +402,21 @@ def test_without_redis_every_call_is_down_and_the_next_one_after_its_return_work
         call(store)
 
 
+def test_however_often_redis_was_away_it_is_used_again(store, redis_service):
+    with gone(redis_service):
+        for _ in range(150):  # more than the library's pool makes connections
+            with pytest.raises(StoreDown):
+                store.load(["assam"])
+
+    assert stored(store, "assam") == UNRATED
+
+
+def test_a_count_that_was_edited_into_nonsense_spoils_no_other(store, by_hand):
+    by_hand.set("set-aside-count", "many")
+
+    assert store.counts() == {"keys": 0, "digest": 0, "due": 0, "set-aside": None}
+
+
 def test_one_that_was_never_reached_is_down_for_a_change_too(ground, redis_service):
     with gone(redis_service):
         for call in CALLS.values():

@@ -423,6 +423,46 @@ def door(request, course, tmp_path):
             stop_these([service])
 
 
+PROBLEM = {"Content-Type": "application/problem+json"}
+SENSELESS = {
+    "status 0": (0, PROBLEM, b"{}"),
+    "status 99": (99, PROBLEM, b"{}"),
+    "status 204": (204, PROBLEM, b""),
+    "status 302": (302, {"Location": "/elsewhere"}, b""),
+    "status 600": (600, PROBLEM, b"{}"),
+    "status 999": (999, PROBLEM, b"{}"),
+    "a problem that is none": (200, PROBLEM, b"{}"),
+    "a problem without an object": (503, PROBLEM, b"[]"),
+    "an error in its own words": (500, {"Content-Type": "text/html"}, b"<h1>Internal Server Error</h1>"),
+    "no object": (200, {}, b'"x"'),
+    "no JSON": (200, {}, b"what?"),
+}
+
+
+def test_whatever_a_shard_answers_the_load_balancer_lives_and_says_so(course, tmp_path):
+    port = Ports.find_free(1).lb
+    answers = [None]
+    with Recorder(lambda *_call: answers[-1]) as recorder:
+        settings = {"port": port, "ndb": 1, "db-base-port": recorder.port}
+        service = python_service("lb", "serverLB.py", port, lambda name: tmp_path / f"{name}.log", settings)
+        try:
+            start(service)
+            for what, senseless in SENSELESS.items():
+                answers.append(senseless)
+                answer = ask(port, "GET", "/rating/assam")
+                # One that no HTTP client can make sense of counts as no answer at all.
+                assert answer.status == 502 or (senseless[0] < 100 and answer.status == 503), what
+            odd = {"X-Merge": "st\xe9red", "Retry-After": "soon"}
+            answers.append((200, odd, b'{"rating":3,"choices":[3],"clocks":[{"c0":1}]}'))
+            answer = ask(port, "GET", "/rating/assam")
+        finally:
+            stop_these([service])
+
+    assert answer.status == 200
+    assert not odd.keys() & answer.headers.keys()
+    assert service.process.returncode == 0
+
+
 class Crowd:
     """Clients with a connection each, who may ask all at the same time; their answers are in the order of asking."""
 
