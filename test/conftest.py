@@ -4,6 +4,8 @@ import json
 import os
 import random
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +25,7 @@ def pytest_addoption(parser):
     group = parser.getgroup("stories", "stories of the course")
     for flag, kind in OPTIONS.items():
         group.addoption(flag, **kind)
+    parser.addoption("--full", action="store_true", help="in full size what is otherwise tried in part: the commit log")
     group.addoption("--course-ports", action="store_true", help="2500, 3000.., 5555.., 6000 instead of free ones")
 
 
@@ -148,6 +151,13 @@ def course(request, stage):
 def chance(request):
     """Random numbers that --key repeats."""
     return random.Random(f"{request.config.getoption('--key')} {request.node.name}")
+
+
+@pytest.fixture
+def quick_path():
+    """A fresh folder, in memory where the system offers that: for tests of files that lose no power."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
+        yield Path(folder)
 
 
 # ---- the Redis servers and the queue of a ring of two, for the store and for single steps of a shard
