@@ -16,8 +16,6 @@ emporium/shard.py and emporium/siblings.py; this file carries them out.
 import logging
 import time
 
-from flask import request
-
 from emporium import batch, serving, web, wire
 from emporium.bulkhead import Bulkhead
 from emporium.failures import PeerError
@@ -237,12 +235,10 @@ def create_app(settings):
 
     @app.get("/ratings")
     def list_ratings():
-        page = request.args.get("page", "0")
-        if not page.isascii() or not page.isdecimal() or len(page) > 20 or int(page) >= 2**64:
-            raise web.Problem(400, "page must be 0, or the `next` of the page before")
+        page = web.whole_argument("page", 0)  # 0, or the `next` of the page before
         try:
             with lists:
-                rows, next_page = shard.store.list(int(page), most=500)
+                rows, next_page = shard.store.list(page, most=500)
         except StoreDown as error:
             raise web.unavailable(str(error)) from error
         teas = [{"tea": tea, "rating": rating, "siblings": siblings} for tea, rating, siblings in rows]

@@ -2,117 +2,54 @@
 
     shard db0 --PUT /q/db0-->  [ channel db0: oldest ... newest ]  --GET /q/db0--> shard db1
 
-It promises order within a channel, and that a record is given out until someone has taken it. It keeps its
-channels in memory: what waits is gone when this process dies.
+It promises order within a channel, and that a record is given out until someone is done with it. With the setting
+`data-dir` its channels are commit logs in that folder, and what was answered is safe from the death of this process;
+without it they are in memory, and gone with it.
 
-A plain GET removes what it answers, as in the course. A shard takes with a cursor instead, and its records stay
-until it has said, with the next cursor, that their effect is safe.
+A plain GET is done with what it answers, as in the course. A shard takes with a cursor instead, and its records stay
+until it has said, with the next cursor, that their effect is safe. Consumers that keep no cursor lease records, and
+acknowledge them.
 
-    python serverQ.py '{"port": 6000}'
+    python serverQ.py '{"port": 6000, "data-dir": "var/q"}'
 
-Source: the assignment's "The queue service (Q)".
+Source: the assignment's "The queue service (Q)". What a channel does is in emporium/channel.py.
 """
 
-import secrets
-import threading
-from collections import deque
-from itertools import islice
+import sys
 
-from emporium import serving, web, wire
+from emporium import consumers, logproblems, serving, web, wire
+from emporium.channel import Limits
+from emporium.channels import Channels, TooManyChannels
+from emporium.commitlog.errors import LogError
 from emporium.settings import QSettings, from_command_line
-
-
-class Channel:
-    """The records that wait in one channel, oldest first. The one at the left has offset `lowest`.
-
-    `life` names this channel from its first record to its end: a cursor of another life counts as none.
-    Not safe between threads by itself; Channels holds the lock.
-    """
-
-    def __init__(self):
-        self.life = secrets.token_hex(8)
-        self.waiting = deque()
-        self.lowest = 0
-
-    def put(self, records):
-        self.waiting.extend(records)
-
-    def pop(self):
-        """The oldest record, removed; None when nothing waits."""
-        if not self.waiting:
-            return None
-        self.lowest += 1
-        return self.waiting.popleft()
-
-    def take(self, cursor, most):
-        """Forget the records up to `cursor`. One that stands ahead of all that was ever put counts as none.
-
-        Returns (at most `most` of those behind it, the cursor after them, how many are left behind that).
-        """
-        if cursor is not None and cursor.life == self.life and cursor.offset < self.lowest + len(self.waiting):
-            while self.waiting and self.lowest <= cursor.offset:
-                self.pop()
-        records = list(islice(self.waiting, min(most, wire.one_call(self.waiting))))
-        left = len(self.waiting) - len(records)
-        return records, wire.Cursor(self.life, self.lowest + len(records) - 1) if records else cursor, left
-
-
-class Channels:
-    """All channels of this queue. A channel comes into being when something is first put on it."""
-
-    def __init__(self):
-        self._lock = threading.Lock()
-        self._by_name = {}
-
-    def put(self, name, records):
-        """Put records at the end. Returns how many wait there now."""
-        with self._lock:
-            channel = self._by_name.setdefault(name, Channel())
-            channel.put(records)
-            return len(channel.waiting)
-
-    def pop(self, name):
-        """The oldest record, removed; None when nothing waits or there is no such channel."""
-        with self._lock:
-            channel = self._by_name.get(name)
-            return channel.pop() if channel else None
-
-    def take(self, name, cursor, most):
-        with self._lock:
-            channel = self._by_name.get(name)
-            return channel.take(cursor, most) if channel else ([], None, 0)
-
-    def waiting(self):
-        """{channel: how many wait}."""
-        with self._lock:
-            return {name: len(channel.waiting) for name, channel in self._by_name.items()}
-
-    def clear(self):
-        """Empty all channels, which begin anew. Returns {channel: how many had waited}."""
-        with self._lock:
-            waited = {name: len(channel.waiting) for name, channel in self._by_name.items()}
-            self._by_name = {}  # else names that anyone made up would stay for ever
-            return waited
+from emporium.shelf import MemoryShelves, Shelves
 
 
 def create_app(settings):
-    channels = Channels()
+    """The App. Raises the log's errors when the channels in `data-dir` cannot be opened."""
+    shelves = MemoryShelves()
+    if settings.data_dir is not None:
+        shelves = Shelves(settings.data_dir, settings.fsync, settings.segment_bytes)
+    channels = Channels(shelves, Limits(settings.most_records, settings.most_bytes))
     app = web.create_app_for(
-        "q",
-        settings.threads,
-        checks=dict,  # nothing that the queue depends on
-        status=lambda: {"channels": channels.waiting()},
+        "q", settings.threads, checks=lambda: {"channels": channels.trouble()}, status=lambda: status(channels)
     )
+    app.at_stop, app.at_end = channels.wake, channels.close
 
-    @app.put("/q/<channel>")
+    logproblems.add_to(app)
+
+    @app.put("/q/<any_text:channel>")
     def put(channel):
         name, record = web.channel_name(channel), web.json_body()
         web.checked(wire.decode_object, record)
-        return web.answer({"channel": name, "length": channels.put(name, [record])})
+        _, length = put_on(name, [record])
+        return web.answer({"channel": name, "length": length})
 
-    @app.get("/q/<channel>")
+    @app.get("/q/<any_text:channel>")
     def get(channel):
-        return web.answer(channels.pop(web.channel_name(channel)) or b"{}")
+        found = channels.find(web.channel_name(channel))
+        records = found.get(1) if found else []
+        return web.answer(records[0] if records else b"{}")
 
     # Flask answers HEAD wherever it answers GET. Here it would take a record away.
     for rule in app.url_map.iter_rules("get"):
@@ -124,31 +61,52 @@ def create_app(settings):
 
     # Our own paths: the same channels, many records a call. A plain course server has none of them.
 
-    @app.post("/channel/<channel>/put")
+    @app.post("/channel/<any_text:channel>/put")
     def put_all(channel):
-        name, body = web.channel_name(channel), web.own_json_body()
-        return web.answer({"channel": name, "length": channels.put(name, web.checked(wire.decode_records, body))})
+        name, records = web.channel_name(channel), web.checked(wire.decode_records, web.own_json_body())
+        first, length = put_on(name, records)
+        return web.answer({"channel": name, "length": length, "first": first})
 
-    @app.post("/channel/<channel>/take")
+    @app.post("/channel/<any_text:channel>/take")
     def take(channel):
         name, asked = web.channel_name(channel), web.checked(wire.decode_take, web.own_json_body())
-        return web.answer(wire.encode_taken(*channels.take(name, asked.cursor, asked.most)))
+        return web.answer(wire.encode_taken(*take_from(name, asked)))
 
     @app.post("/exchange")
     def exchange():
         asked, records = web.checked(wire.decode_exchange, web.own_json_body())
         to, source = web.channel_name(asked.to), web.channel_name(asked.source)
         if records:
-            channels.put(to, records)
-        return web.answer(wire.encode_taken(*channels.take(source, asked.cursor, asked.most)))
+            put_on(to, records)
+        return web.answer(wire.encode_taken(*take_from(source, asked)))
+
+    consumers.add_routes(app, channels)
+
+    def put_on(name, records):
+        try:
+            return channels.put(name, records)
+        except TooManyChannels as error:
+            raise web.Problem(507, str(error)) from error
+
+    def take_from(name, asked):
+        found = channels.find(name)
+        return found.take(asked.cursor, asked.most) if found else ([], None, 0)
 
     return app
+
+
+def status(channels):
+    return {"durable": channels.is_durable, "channels": {name: each.waiting for name, each in channels.all().items()}}
 
 
 def main():
     settings = from_command_line(QSettings)
     serving.log_to(settings.logfile)
-    serving.serve(create_app(settings), "q", settings.host, settings.port)
+    try:
+        app = create_app(settings)
+    except LogError as error:
+        sys.exit(f"q: cannot open the channels in {settings.data_dir}: {error}")
+    serving.serve(app, "q", settings.host, settings.port)
 
 
 if __name__ == "__main__":

@@ -23,16 +23,29 @@ class Cluster:
     """N shards, each with its Redis, a queue and a load balancer.
 
     `log_of(name)` gives what Service takes as its log. `programs` are the RedisPrograms. `redis_options` go beyond
-    those of redis_service. Use it in a `with` statement, or call `stop` whatever happens.
+    those of redis_service, `queue_options` beyond the course's settings of a queue. Use it in a `with` statement, or
+    call `stop` whatever happens.
     """
 
-    def __init__(self, layout, ndb, digest_length, data, log_of, programs, redis_dies_with_us=True, redis_options=None):
+    def __init__(
+        self,
+        layout,
+        ndb,
+        digest_length,
+        data,
+        log_of,
+        programs,
+        redis_dies_with_us=True,
+        redis_options=None,
+        queue_options=None,
+    ):
         self.layout, self.ndb, self.digest_length = layout, ndb, digest_length
         self.redis = [
             redis_service(index, layout, Path(data) / f"r{index}", log_of, programs, redis_dies_with_us, redis_options)
             for index in range(ndb)
         ]
-        self.queue = python_service("q", "serverQ.py", layout.q, log_of, {"id": 0, "port": layout.q, "ndb": ndb})
+        queue_settings = {"id": 0, "port": layout.q, "ndb": ndb, **(queue_options or {})}
+        self.queue = python_service("q", "serverQ.py", layout.q, log_of, queue_settings)
         self.shards = [
             python_service(
                 f"db{index}", "serverDB.py", layout.db(index), log_of, shard_settings(index, layout, ndb, digest_length)

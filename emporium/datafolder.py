@@ -2,6 +2,7 @@
 
     cluster.json    {"format": 1, "ndb": 4}
     r0/ r1/ ...     the files of each Redis
+    q/              the channels of the queue (emporium/shelf.py)
     log/            one log a service, rotated
 
 A folder belongs to one number of shards, since with another one the teas would have other primaries. One that holds
@@ -90,6 +91,6 @@ def _claim(folder, ndb):
 def _throw_away(folder):
     """The note goes last: a crash in between leaves a folder that is still known as ours."""
     for path in folder.iterdir():
-        if path.name == "log" or re.fullmatch(r"r\d+", path.name):
+        if path.name in ("log", "q") or re.fullmatch(r"r\d+", path.name):
             shutil.rmtree(path)
     (folder / "cluster.json").unlink(missing_ok=True)

@@ -139,6 +139,7 @@ def _new_handle():
     handle = pycurl.Curl()
     handle.setopt(pycurl.NOSIGNAL, 1)  # else its timeouts would need the main thread
     handle.setopt(pycurl.NOPROXY, "*")
+    handle.setopt(pycurl.PATH_AS_IS, 1)  # a channel may be called ..
     handle.setopt(pycurl.HTTPHEADER, JSON_HEADERS)
     handle.setopt(pycurl.CONNECTTIMEOUT_MS, _ms(CONNECT_S))
     handle.setopt(pycurl.MAXFILESIZE, MOST_BYTES)

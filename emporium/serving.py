@@ -47,8 +47,9 @@ class OneProcessServer(MTServer):
     worker nothing depends on it. What is overridden here is granian's inside: the version is pinned.
     """
 
-    def __init__(self, **settings):
+    def __init__(self, app, **settings):
         super().__init__(**settings)
+        self._app = app
         self.main_loop_interrupt = _Interrupt()
         self.signal_handler_reload = self.signal_handler_interrupt  # SIGHUP, of a closed terminal, ends it too
 
@@ -65,16 +66,22 @@ class OneProcessServer(MTServer):
 
     def _stop_workers(self):
         # Whatever hangs on the way out, we end, and say where it was. This watchdog needs no interpreter.
-        faulthandler.dump_traceback_later(GRACE_S + 2, exit=True)
+        faulthandler.dump_traceback_later(2 * GRACE_S, exit=True)
+        self._app.at_stop()
         for worker in self.wrks:
             worker.terminate()
         for worker in self.wrks:
             worker.join(GRACE_S)
         if any(worker.inner.is_alive() for worker in self.wrks):  # its own is_alive() says no once it was told to end
             log.warning("a request was still in flight after %s s, and is cut", GRACE_S)
+        try:
+            self._app.at_end()
+        except Exception:
+            log.exception("the end did not go as it should")
+            self._app.exit_code = 1
         # Not by the long way: threads of the server that wait for the interpreter can hold up its end.
         logging.shutdown()
-        os._exit(0)
+        os._exit(self._app.exit_code)
 
 
 class _Interrupt:
@@ -95,11 +102,13 @@ class _Interrupt:
 
 def serve(app, service, host, port):
     """Serve the application, an emporium.web.App, until SIGTERM or SIGINT: the listener closes at once, and what is
-    in flight has 5 s to finish. Never returns: exits 0 then, and 1 when the port is taken, naming its holder."""
+    in flight has 5 s to finish. Never returns: exits 0 then, 1 when the application failed, or
+    when the port is taken, naming its holder."""
     _allow_many_connections()
     try:
         address = socket.gethostbyname(host)
         server = OneProcessServer(
+            app,
             target=service,
             address=address,
             port=port,

@@ -7,16 +7,19 @@ An unknown setting is named in a warning; a bad value stops the start with one l
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from emporium import wire
+from emporium.environment import ROOT
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Index = Annotated[int, Meta(ge=0)]
 HowMany = Annotated[int, Meta(ge=1)]
+HowManyBytes = Annotated[int, Meta(ge=1, le=2**60)]
+Fsync = Literal["group", "always", "interval", "never"]
 Threads = Annotated[int, Meta(ge=1, le=512)]
 
 
@@ -87,13 +90,18 @@ class DBSettings(msgspec.Struct, frozen=True, rename="kebab"):
 class QSettings(msgspec.Struct, frozen=True, rename="kebab"):
     """Of serverQ.py.
 
-    id       which queue this is; it only names the process
-    port     where it listens
-    nq       how many queues there are; always 1, the course passes it
-    ndb      how many shards use it; channels appear when they are first written to
-    logfile  ours: a file that gets the log besides standard error, rotated at 5 MB; null for none
-    host     ours: the address to listen on; anything but 127.0.0.1 opens the queue to the network
-    threads  ours: how many requests it answers at once
+    id            which queue this is; it only names the process
+    port          where it listens
+    nq            how many queues there are; always 1, the course passes it
+    ndb           how many shards use it; channels appear when they are first written to
+    logfile       ours: a file that gets the log besides standard error, rotated at 5 MB; null for none
+    host          ours: the address to listen on; anything but 127.0.0.1 opens the queue to the network
+    threads       ours: how many requests it answers at once
+    data-dir      ours: the folder in which the channels are kept; null for in memory
+    fsync         ours: when a record counts as stored there: group, always, interval or never (docs/log.md)
+    segment-bytes ours: how large a file of a channel grows before the next one begins; what is done with goes by files
+    most-records  ours: how many may wait in a channel; beyond that its oldest are dropped, and counted
+    most-bytes    ours: how many bytes of them, likewise
     """
 
     id: Index = 0
@@ -103,10 +111,46 @@ class QSettings(msgspec.Struct, frozen=True, rename="kebab"):
     logfile: str | None = None
     host: str = "127.0.0.1"
     threads: Threads = 128
+    data_dir: str | None = None
+    fsync: Fsync = "group"
+    segment_bytes: HowMany = 16 * 2**20
+    most_records: HowMany = 1_000_000
+    most_bytes: HowMany = 256 * 2**20
+
+
+class LogSettings(msgspec.Struct, frozen=True, rename="kebab"):
+    """Of serverLog.py. All of them are ours.
+
+    id               which log this is; it only names the process
+    port             where it listens
+    logfile          a file that gets the log of the process besides standard error, rotated at 5 MB; null for none
+    host             the address to listen on; anything but 127.0.0.1 opens the log to the network
+    threads          how many requests it answers at once; a quarter of them may wait for records to come
+    data-dir         the folder of the log; null for var/log-service in the project
+    fsync            when a record counts as stored: group, always, interval or never (emporium/commitlog/config.py)
+    segment-bytes    how large a file of records gets before the next one begins
+    retention-bytes  while the records have more bytes than this, the oldest segment is dropped; null for never
+    retention-s      records that are older than this, in seconds, are dropped; null for never
+    """
+
+    id: Index = 0
+    port: Port = 8080
+    logfile: str | None = None
+    host: str = "127.0.0.1"
+    threads: Threads = 128
+    data_dir: Annotated[str, Meta(min_length=1)] | None = None
+    fsync: Fsync = "group"
+    segment_bytes: HowManyBytes = 64 * 2**20
+    retention_bytes: HowManyBytes | None = None
+    retention_s: Annotated[float, Meta(gt=0, lt=2**31)] | None = None
+
+    @property
+    def folder(self):
+        return str(ROOT / "var" / "log-service") if self.data_dir is None else self.data_dir
 
 
 def names_of(shape):
-    """The settings of LBSettings, DBSettings or QSettings as they are written in the JSON argument."""
+    """The settings of LBSettings, DBSettings, QSettings or LogSettings as they are written in the JSON argument."""
     return [field.encode_name for field in msgspec.structs.fields(shape)]
 
 

@@ -35,7 +35,8 @@ def up(ndb, digest_length, data, is_fresh, port_base, is_quiet):
         programs = redisbinary.find_or_install()
         _require_free(layout, ndb)
         with datafolder.opened(data, ndb, is_fresh) as folder, Logs(folder / "log", is_quiet) as logs:
-            cluster = Cluster(layout, ndb, digest_length, folder, logs.of, programs)
+            in_files = {"data-dir": str(folder / "q"), "fsync": "group"}
+            cluster = Cluster(layout, ndb, digest_length, folder, logs.of, programs, queue_options=in_files)
             cluster.is_cancelled = lambda: told.count > 0
             told.on_second = cluster.kill
             try:

@@ -11,13 +11,15 @@ wait for one thing, and the others are refused with a 503 at once.
 
 import logging
 import os
+import re
+import signal
 import unicodedata
 
 from flask import Flask, current_app, request
 from flask.sessions import NullSession, SessionInterface
 from werkzeug.exceptions import HTTPException
 from werkzeug.http import HTTP_STATUS_CODES
-from werkzeug.routing import MapAdapter
+from werkzeug.routing import BaseConverter, MapAdapter
 from werkzeug.sansio.utils import get_content_length
 
 from emporium import wire
@@ -28,6 +30,8 @@ log = logging.getLogger(__name__)
 JSON, PROBLEM = "application/json", "application/problem+json"
 BODY_LIMIT_BYTES = 64 * 1024
 BATCH_LIMIT_BYTES = 2 * 1024 * 1024  # between services: wire.MOST_BYTES, or one record of 100 siblings with 64 entries
+THROWN_AWAY_BYTES = 16 * 1024 * 1024
+LAST = {"Connection": "close"}  # the server closes a connection on which a body was not read, and would not say so
 HEADER_LIMIT = 1000  # characters of a header that we take apart: the libraries' parsers take the square of it
 
 
@@ -64,6 +68,13 @@ class _NoSessions(SessionInterface):
         return self._none
 
 
+class AnyText(BaseConverter):
+    """One or more characters of a path, whichever they are."""
+
+    regex = "(?s:.)+?"
+    part_isolating = False
+
+
 class App(Flask):
     """A Flask application that knows how many requests it can carry at once, and for what it keeps room.
 
@@ -76,15 +87,25 @@ class App(Flask):
     def __init__(self, service, threads, is_full):
         super().__init__(service, static_folder=None)
         self.threads = threads
+        self.url_map.converters["any_text"] = AnyText
         self.url_map.merge_slashes = False  # else /rating//x is answered with a redirect, in HTML
         # An eighth of the threads stays free to say no, and that we live.
         self._requests = Bulkhead(threads - max(1, threads // 8), lambda: unavailable(f"{service} has its hands full"))
         self._is_full = is_full
+        self.at_stop = self.at_end = lambda: None  # called when the server is told to end, and when its work is done
+        self.exit_code = 0
         # At most half of them wait for bodies, a quarter of that half for those of our own services: else strangers
         # who stall would keep the shards from their queue.
         full = f"{service} waits for too many bodies already"
         self.bodies = Bulkhead(threads // 2 - threads // 8, lambda: unavailable(full))
         self.own_bodies = Bulkhead(threads // 8, lambda: unavailable(full))
+
+    def fail(self, why):
+        """End this process, which cannot do its work any more, as soon as its requests are answered: exit code 1."""
+        if self.exit_code == 0:
+            self.exit_code = 1
+            log.critical("%s ends: %s", self.name, why)
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def wsgi_app(self, environ, start_response):
         """Refuse at the door, before anything is read, what would only be refused later: that must cost little."""
@@ -238,30 +259,50 @@ def _accepts_json(environ):
 def json_body():
     """The body of this request, as bytes. Raises a Problem: 415 unless it says JSON, 413 too large, 400 cut short,
     503 when half of our threads wait for bodies already."""
-    return _json_body(BODY_LIMIT_BYTES, current_app.bodies)
+    _require_json()
+    return _body(BODY_LIMIT_BYTES, current_app.bodies)
 
 
 def own_json_body():
     """The same on a path that only our own services use, which has a larger limit and room of its own."""
-    return _json_body(BATCH_LIMIT_BYTES, current_app.own_bodies)
+    _require_json()
+    return _body(BATCH_LIMIT_BYTES, current_app.own_bodies)
 
 
-def _json_body(limit_bytes, bulkhead):
-    environ = request.environ
-    if environ.get("CONTENT_TYPE") != "application/json" and request.mimetype != "application/json":
+def any_body(limit_bytes):
+    """The same, whatever the request says that it is, and b"" when it has none: curl -d says that it is a form.
+
+    Where the body is too large, some more of it is taken in and thrown away: many a client listens only when it has
+    said all, and would find the connection closed in place of the answer.
+    """
+    try:
+        return _body(limit_bytes, current_app.bodies)
+    except Problem as problem:
+        if problem.status == 413:
+            with current_app.bodies:
+                _throw_away(THROWN_AWAY_BYTES, request.environ["wsgi.input"])
+        raise
+
+
+def _require_json():
+    if request.environ.get("CONTENT_TYPE") != "application/json" and request.mimetype != "application/json":
         sent = request.mimetype or "none"
         raise Problem(
             415, f"Content-Type must be application/json, not {sent}: curl -H'Content-type: application/json'"
         )
+
+
+def _body(limit_bytes, bulkhead):
+    environ = request.environ
     if coding := environ.get("HTTP_CONTENT_ENCODING"):
         raise Problem(415, f"Content-Encoding {coding} is not for us: send the JSON as it is")
     announced = get_content_length(environ.get("CONTENT_LENGTH"), environ.get("HTTP_TRANSFER_ENCODING"))
     if announced is not None and announced > limit_bytes:
-        raise Problem(413, f"a body may have {limit_bytes} bytes, this one has {announced}")
+        raise Problem(413, f"a body may have {limit_bytes} bytes, this one has {announced}", LAST)
     with bulkhead:
         body = _read_at_most(limit_bytes + 1 if announced is None else announced, environ["wsgi.input"])
     if len(body) > limit_bytes:
-        raise Problem(413, f"a body may have {limit_bytes} bytes, this one has more")
+        raise Problem(413, f"a body may have {limit_bytes} bytes, this one has more", LAST)
     if announced is not None and len(body) < announced:
         raise Problem(400, f"the body ended after {len(body)} of {announced} bytes")
     return body
@@ -274,6 +315,31 @@ def _read_at_most(limit_bytes, stream):
     while len(body) < limit_bytes and (piece := stream.read(limit_bytes - len(body))):
         body += piece
     return body
+
+
+def _throw_away(most_bytes, stream):
+    while most_bytes > 0 and (piece := stream.read(min(most_bytes, 64 * 1024))):
+        most_bytes -= len(piece)
+
+
+def whole_argument(name, default, allowed=range(2**64)):
+    """The whole number given as ?name=, or the default. Raises a Problem 400."""
+    text = request.args.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdecimal()) or len(text) > 20 or int(text) not in allowed:
+        raise Problem(400, f"{name} must be a whole number from {allowed[0]} to {allowed[-1]}, not {text[:100]!r}")
+    return int(text)
+
+
+def seconds_argument(name, default, most_s):
+    """The seconds given as ?name=, a number from 0 to most_s, or the default. Raises a Problem 400."""
+    text = request.args.get(name)
+    if text is None:
+        return default
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) or float(text) > most_s:
+        raise Problem(400, f"{name} must be a number of seconds from 0 to {most_s}, not {text[:100]!r}")
+    return float(text)
 
 
 def checked(decode, body):

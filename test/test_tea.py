@@ -12,6 +12,7 @@ import sys
 import psutil
 import pytest
 import redis
+from asking import ask
 from harness import deadline_in, eventually, is_alive
 
 from emporium.environment import ROOT
@@ -103,6 +104,21 @@ def test_kill_9_of_the_command_leaves_no_process_even_when_one_is_stopped(tmp_pa
         eventually(up.all_are_gone, "every process has ended")
 
 
+def test_gossip_that_waits_outlives_a_cluster_that_is_killed(tmp_path):
+    """It waits in the queue's files until the shard that it is for takes it."""
+    base = Ports.find_free(2)
+    with Up(tmp_path / "data", layout=base) as up:
+        up.wait_until_open()
+        rating = {"primary": "db1", "key": "persimmon", "rating": 3, "choices": [3], "clocks": [{"c0": 1}]}
+        assert ask(base.q, "PUT", "/q/db1", json.dumps(rating)).body == {"channel": "db1", "length": 1}
+        up.process.kill()
+        eventually(up.all_are_gone, "every process has ended")
+
+    with Up(tmp_path / "data", layout=base) as up:
+        up.wait_until_open()
+        assert ask(base.db(0), "GET", "/rating/persimmon").body["choices"] == [3]
+
+
 def test_a_second_signal_ends_a_hanging_cluster_at_once(tmp_path):
     with Up(tmp_path / "data") as up:
         up.wait_until_open()
@@ -191,7 +207,8 @@ def test_fresh_throws_away_what_a_cluster_has_stored_and_nothing_else(tmp_path):
     with Up(tmp_path / "data", 1, extra=["--fresh"]) as up:
         up.wait_until_open()
 
-    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["cluster.json", "lock", "log", "r0", "r2d2"]
+    kept = ["cluster.json", "lock", "log", "q", "r0", "r2d2"]
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == kept
 
 
 def test_an_interrupted_detached_start_leaves_no_process(tmp_path):
