@@ -63,6 +63,8 @@ def main(arguments=None):
 
 
 def parser():
+    from emporium import logcommand  # it uses what stands here
+
     top = argparse.ArgumentParser(
         prog="tea", description="The Tea Emporium: a replicated store of tea ratings.", epilog=CODES
     )
@@ -97,6 +99,8 @@ def parser():
     made.add_argument("--only", choices=PARTS_OF_BENCH, help="this part alone; threads runs only so")
     made.add_argument("--overload", action="store_true", help="a slowed shard, and up to ten times what it can do")
     made.add_argument("--hostile", action="store_true", help="connections that stall, and parts that are stopped")
+    made.add_argument("--log", action="store_true", help="the commit log beside SQLite, Redis Streams and the disk")
+    made.add_argument("--queue", action="store_true", help="the queue on disk beside the queue in memory")
     made.add_argument("--quick", action="store_true", help="try the benchmark itself: its figures are worth nothing")
     made.add_argument("--json", metavar="FILE", help="write the figures for programs, too")
 
@@ -125,6 +129,19 @@ def parser():
     made = command("status", run_status, "show how every service is", "./tea status --json")
     made.add_argument("--json", action="store_true", help="for programs")
     _add_port_base(made)
+
+    logs = command(
+        "log", run_log, "serve a commit log, append to it, read it, or look into its folder", "./tea log append hello"
+    ).add_subparsers(required=True, metavar="WHAT", dest="what")
+    logcommand.add_to(logs, _number)
+    made = logs.add_parser("verify", help="read every byte; exit 1 and say where when something is damaged")
+    made.add_argument("folder", metavar="DIR")
+    made = logs.add_parser("repair", help="save what can be read, say what is lost, keep copies of what is changed")
+    made.add_argument("folder", metavar="DIR")
+    made = logs.add_parser("dump", help="one line a record: offset, time, bytes, value as text or base64")
+    made.add_argument("folder", metavar="DIR")
+    made.add_argument("--offset", type=_number(0), metavar="N", help="from this offset on")
+    made.add_argument("--max", type=_number(0), metavar="M", help="at most so many")
 
     command("doctor", doctor.run, "show what is found here, what is missing, and what mends it", "./tea doctor")
     return top
@@ -184,8 +201,19 @@ def run_test(asked):
 def run_bench(asked):
     from bench import run
 
-    others = [name for name in ("overload", "hostile") if getattr(asked, name)]
+    others = [name for name in ("overload", "hostile", "log", "queue") if getattr(asked, name)]
     return run.run([asked.only, *others] if asked.only else others, asked.quick, asked.json)
+
+
+# ---- a commit log
+
+
+def run_log(asked):
+    from emporium.commitlog import tools
+
+    if asked.what == "dump":
+        return tools.dump(asked.folder, asked.offset, asked.max)
+    return getattr(tools, asked.what)(asked.folder)
 
 
 # ---- the store

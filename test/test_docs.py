@@ -9,6 +9,7 @@ import pytest
 
 import serverDB
 import serverLB
+import serverLog
 import serverQ
 from emporium import settings
 from emporium.environment import ROOT
@@ -20,15 +21,18 @@ OF_SERVERS = {
     "serverLB.py": (serverLB, settings.LBSettings),
     "serverDB.py": (serverDB, settings.DBSettings),
     "serverQ.py": (serverQ, settings.QSettings),
+    "serverLog.py": (serverLog, settings.LogSettings),
 }
 SOURCES = [*ROOT.glob("server*.py"), *(ROOT / "emporium").glob("*.py")]
 
 
 @pytest.mark.parametrize("program", OF_SERVERS)
-def test_every_endpoint_is_in_the_protocol(program):
+def test_every_endpoint_is_in_the_protocol(program, tmp_path):
     module, shape = OF_SERVERS[program]
+    app = module.create_app(shape(data_dir=str(tmp_path)) if shape is settings.LogSettings else shape())
+    app.at_end()
 
-    for rule in module.create_app(shape()).url_map.iter_rules():
+    for rule in app.url_map.iter_rules():
         for method in rule.methods - {"HEAD", "OPTIONS"}:
             name = re.sub(r"<(?:\w+:)?(\w+)>", r"<\1>", rule.rule)
             listed = re.search(rf"`[A-Z, ]*\b{method}\b[A-Z, ]* {re.escape(name)}[`?]", PROTOCOL)
