@@ -25,10 +25,12 @@ PROBED = 16  # teas that must be served before a cluster counts as started: some
 
 
 @contextmanager
-def ours(programs, ndb=4, more_settings=None):
+def ours(programs, ndb=4, more_settings=None, is_queue_in_memory=False):
     """Inside, a Running of our own servers. `more_settings` are for each of them, beside its own."""
-    with _folder() as folder:
-        cluster = Cluster(Ports.find_free(ndb), ndb, DIGEST_LENGTH, folder, _logs(folder), programs)
+    with new_folder() as folder:
+        kept = {} if is_queue_in_memory else queue_on_disk(folder)
+        layout, logs = Ports.find_free(ndb), _logs(folder)
+        cluster = Cluster(layout, ndb, DIGEST_LENGTH, folder, logs, programs, queue_options=kept)
         for service in (cluster.load_balancer, *cluster.shards, cluster.queue):
             *program, settings = service.command
             service.command = [*program, json.dumps({**json.loads(settings), **(more_settings or {})})]
@@ -38,7 +40,7 @@ def ours(programs, ndb=4, more_settings=None):
 @contextmanager
 def baseline(programs, ndb=4):
     """Inside, a Running of the baseline."""
-    with _folder() as folder:
+    with new_folder() as folder:
         cluster = Cluster(Ports.find_free(ndb), ndb, DIGEST_LENGTH, folder, _logs(folder), programs)
         cluster.redis = [_plain_redis(service, folder, programs) for service in cluster.redis]
         cluster.queue = _plain(cluster.queue, folder)
@@ -83,6 +85,11 @@ class Running:
                 _read(service.port, "settled")
 
 
+def queue_on_disk(folder):
+    """The settings with which `./tea up` starts the queue, beside the course's."""
+    return {"data-dir": str(folder / "q"), "fsync": "group"}
+
+
 def redis_of(service):
     """A client of this Redis."""
     return redis.Redis(port=service.port, decode_responses=True, socket_timeout=PATIENCE_S)
@@ -91,7 +98,7 @@ def redis_of(service):
 @contextmanager
 def started(make):
     """Inside, the Service that make(layout, folder, log_of) gives serves, by itself."""
-    with _folder() as folder:
+    with new_folder() as folder:
         service = make(Ports.find_free(1), folder / "data", _logs(folder))
         try:
             service.start()
@@ -156,7 +163,8 @@ def _plain_redis(service, folder, programs):
 
 
 @contextmanager
-def _folder():
+def new_folder():
+    """Inside, an empty folder on the disk that the project is on."""
     parent = ROOT / "var" / "bench"
     parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=parent) as folder:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from bench.clusters import queue_on_disk
 from bench.load import Target, get_request, put_request
 from emporium.cluster import Cluster, python_service, shard_settings
 from emporium.environment import ROOT
@@ -42,7 +43,7 @@ def _cluster(folder, programs, slowed_to):
         return folder / f"{name}.log"
 
     layout = Ports.find_free(NDB)
-    cluster = Cluster(layout, NDB, DIGEST_LENGTH, folder, log_of, programs)
+    cluster = Cluster(layout, NDB, DIGEST_LENGTH, folder, log_of, programs, queue_options=queue_on_disk(folder))
     for index, operations_per_s in slowed_to.items():
         settings = {**shard_settings(index, layout, NDB, DIGEST_LENGTH), "slowed-to": operations_per_s}
         cluster.shards[index] = python_service(f"db{index}", "serverDB.py", layout.db(index), log_of, settings)

@@ -5,12 +5,19 @@ import signal
 import sys
 from pathlib import Path
 
-from bench import floors, growth, hostile, overload, threads, throughput
+from bench import commitlog, floors, growth, hostile, overload, queue, threads, throughput
 from bench.report import Findings, exit_code, machine
 from emporium import redisbinary
 
 MAIN = {"floors": floors.run, "throughput": throughput.run, "growth": growth.run}  # what runs when none is named
-BENCHES = {**MAIN, "threads": threads.run, "overload": overload.run, "hostile": hostile.run}
+BENCHES = {
+    **MAIN,
+    "threads": threads.run,
+    "overload": overload.run,
+    "hostile": hostile.run,
+    "log": commitlog.run,
+    "queue": queue.run,
+}
 WRONG_USE = 2
 
 
