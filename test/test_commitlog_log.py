@@ -484,7 +484,7 @@ def test_retention_by_size_is_looked_at_after_each_roll(quick_path):
         for _ in range(20):
             log.append(HELLO)
 
-        eventually(lambda: log.size <= 300, "the oldest segments are gone")
+        eventually(lambda: log.size <= 300, "the oldest segments are gone", within_s=5)
 
 
 def test_retention_by_age_takes_about_twice_as_long_at_most_however_seldom_the_background_looks(quick_path):
@@ -493,7 +493,7 @@ def test_retention_by_age_takes_about_twice_as_long_at_most_however_seldom_the_b
         time.sleep(0.4)  # so that the younger record holds the older one back as long as it can
         log.append(b"in the same segment")
 
-        eventually(lambda: log.count == 0, "both are gone")
+        eventually(lambda: log.count == 0, "both are gone", within_s=3)
 
 
 @pytest.mark.parametrize(

@@ -35,9 +35,6 @@ from emporium.settings import LogSettings, read
 
 LIMIT_BYTES = 2 * 2**20
 MOST_RECORDS = 1000
-SOON_S = (
-    5  # much less than the 20 or 30 s that somebody would wait in vain; a busy machine may stand still for a second
-)
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}  # what curl -d says
 
 # As they stand in the source.
@@ -341,7 +338,7 @@ def test_a_reader_beyond_the_end_is_told_so_at_once(log):
 
     assert_problem(log.ask("GET", f"/?offset={log.next + 1}&max=5&wait=20"), 404)
     assert_problem(log.ask("GET", f"/?offset={log.next + 1}&wait=20"), 404)
-    assert time.monotonic() - began < SOON_S
+    assert time.monotonic() - began < 2
 
 
 def test_what_was_truncated_is_no_longer_there(folder):
@@ -564,7 +561,7 @@ def test_a_reader_at_the_end_is_woken_by_what_comes(log):
 
         assert many.result(CALL_S) == [(offset, b"news")]
         assert done(one.result(CALL_S)) == {"record": {**encoded(b"news"), "offset": offset}}
-        assert time.monotonic() - began < SOON_S
+        assert time.monotonic() - began < 1
 
 
 def wait_until_they_wait(log, number):
@@ -584,14 +581,14 @@ def test_without_news_the_wait_ends_with_nothing(log, wait):
     began = time.monotonic()
 
     assert log.read_many(offset, 10, wait) == []
-    assert float(wait) <= time.monotonic() - began < float(wait) + SOON_S
+    assert float(wait) <= time.monotonic() - began < float(wait) + 1
 
 
 def test_who_waits_for_one_record_in_vain_is_told_that_it_is_not_there(log):
     began = time.monotonic()
 
     assert_problem(log.ask("GET", f"/?offset={log.next}&wait=0.3"), 404)
-    assert 0.3 <= time.monotonic() - began < SOON_S
+    assert 0.3 <= time.monotonic() - began < 1.3
 
 
 def test_who_has_something_to_read_does_not_wait(log):
@@ -599,7 +596,7 @@ def test_who_has_something_to_read_does_not_wait(log):
 
     assert log.read_many(0, 1, 20) == [(0, b"first")]
     assert done(log.ask("GET", "/?offset=0&wait=20"))
-    assert time.monotonic() - began < SOON_S
+    assert time.monotonic() - began < 1
 
 
 def test_waiting_costs_next_to_nothing(log):
@@ -664,7 +661,7 @@ def test_told_to_end_it_ends_though_somebody_waits(folder):
 
         assert log.end() == 0
         assert waiting.result(CALL_S) == []
-        assert time.monotonic() - began < SOON_S
+        assert time.monotonic() - began < 2
 
 
 # ---- what is kept
