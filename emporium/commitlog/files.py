@@ -59,8 +59,14 @@ class Disk:
         os.ftruncate(file.fd, size)
 
     def allocate(self, file, size):
-        """Let the file have at least this size, and the disk room for it. What was not written is zeros."""
-        os.posix_fallocate(file.fd, 0, size)
+        """Let the file have at least this size, and the disk room for it. What was not written is zeros.
+
+        They are really written: a disk that only knows of the room has to note, at each sync, how much of it is used.
+        """
+        begin = self.size(file)
+        if begin < size:
+            os.posix_fallocate(file.fd, begin, size - begin)
+            self.write(file, bytes(size - begin), begin)
 
     def sync(self, file):
         """Returns when the file's bytes and its size are on the disk; not its name, see sync_folder."""
