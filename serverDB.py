@@ -49,11 +49,13 @@ MOST_LISTS = 4  # at a time
 class Shard:
     """The course's algorithm, one step at a time. Everything that it must not forget is in its Redis."""
 
-    def __init__(self, place, store, queue, most_waiting=64):
+    def __init__(self, place, store, queue, most_waiting=64, watch=Watch, now=time.monotonic):
+        """`watch` makes the Watch of the queue, and `now` is the clock: what is chance or time comes from outside."""
         self.place = place
         self.store = store
         self.queue = queue
-        self.queue_watch = Watch("the queue", lambda: trouble_reaching(queue.peer), on_return=self.catch_up)
+        self.queue_watch = watch("the queue", lambda: trouble_reaching(queue.peer), on_return=self.catch_up)
+        self._now = now
         # One step at a time: no read-merge-write on a tea may slip into another one.
         self.turn = Turn(place.name, most_waiting, TURN_S)
 
@@ -90,7 +92,7 @@ class Shard:
         Trouble with gossip fails no operation: what was not stored waits in the channel for the next step, and what
         could not be sent stays due.
         """
-        ends = time.monotonic() + GOSSIP_S
+        ends = self._now() + GOSSIP_S
         has_writes, is_over = bool(changes), False
         due = self.store.due(wire.MOST_RECORDS) if found.due_count and self._can_gossip() else []
         told, heard = self._exchange(due, found.cursor, most, changes)
@@ -105,7 +107,7 @@ class Shard:
                 return
             found.show(changes)
             changes, has_writes = Changes(), False
-            was_over, is_over = is_over, time.monotonic() > ends or self.turn.is_wanted
+            was_over, is_over = is_over, self._now() > ends or self.turn.is_wanted
             if was_over or not (due or heard.records):
                 return
             # When time is over, this call tells what is due and what is safe, and hears no more.
