@@ -29,6 +29,7 @@ from vectorclock import VectorClock
 __all__ = ["BadAnswer", "Leased", "NoAnswer", "NotReached", "PeerError", "Queue", "Refused", "Taken"]
 
 DEADLINE_S = 0.2
+LOOK_S = 1.0  # for a look at many records
 
 
 class Refused(BadAnswer):
@@ -164,6 +165,20 @@ class Queue:
         for record in records:
             self._put_text(channel, record)
         return self._get_text(predecessor, cursor) if most else Taken([], cursor, 0)
+
+    def held(self, channel):
+        """JSON texts of all records that our queue still has of the channel, done with or not; [] of a plain one."""
+        texts, offset = [], 0
+        while True:
+            path = f"{_channel(channel, 'peek')}?offset={offset}&most={wire.MOST_RECORDS}"
+            answer = self.peer.call("GET", path, deadline_s=LOOK_S)
+            if answer.status == 404:
+                return texts
+            found = _accepted(answer).read(wire.decode_peeked)
+            if not found:
+                return texts
+            texts += [text for _, text in found]
+            offset = found[-1][0] + 1
 
     def _post(self, channel, what, asked, wait_s=0):
         deadline_s = self.peer.deadline_s + wait_s

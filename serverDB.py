@@ -14,28 +14,37 @@ emporium/shard.py and emporium/siblings.py; this file carries them out.
 """
 
 import logging
+import math
 import time
 
-from emporium import batch, serving, web, wire
+from flask import request
+
+from emporium import batch, replicaroutes, serving, web, wire
 from emporium.bulkhead import Bulkhead
 from emporium.failures import PeerError
+from emporium.fence import Fence, Note
 from emporium.guard import Watch, trouble_reaching
+from emporium.othershards import others_of
+from emporium.recovery import Recovery
+from emporium.replica import Replica
 from emporium.settings import DBSettings, from_command_line
 from emporium.shard import (
-    MOST_SIBLINGS,
     Changes,
     Delete,
     Place,
     Read,
-    TooMany,
+    Recovering,
+    Unsafe,
     Write,
     Written,
     merge_gossip,
     merge_writes,
 )
-from emporium.siblings import UNRATED, Damaged, Value
+from emporium.shardanswers import checks, operation_of, outcomes_of, status
+from emporium.siblings import UNRATED, Damaged
 from emporium.store import SlowStore, Store, StoreDown, StoreUnsure
 from emporium.turn import Busy, Turn
+from emporium.upkeep import Upkeep
 from queueservice import Queue, Refused, Taken
 
 log = logging.getLogger(__name__)
@@ -43,6 +52,8 @@ log = logging.getLogger(__name__)
 TURN_S = 0.45  # how long a request waits for its turn: with Redis's 0.5 s, less than the load balancer's 1 s
 PORTION_RECORDS, PORTION_SIBLINGS = 64, 256
 GOSSIP_S = 0.1  # for how long one step goes on taking gossip
+TELL_S = 0.3  # for how long a step with durability 2 goes on telling what was due before its own writes
+MOST_DUE = 10_000
 MOST_LISTS = 4  # at a time
 
 
@@ -58,29 +69,39 @@ class Shard:
         self._now = now
         # One step at a time: no read-merge-write on a tea may slip into another one.
         self.turn = Turn(place.name, most_waiting, TURN_S)
+        self.due_since = None  # since when something has been due, by the clock
+        self.on_damage = lambda teas: None  # told the teas whose values a step has found to be damaged
 
     def step(self, operations):
         """What each Write, Delete and Read of one tea came to, in the order of `operations`.
 
         A Write comes to a Written or TooMany, a Read to a Value, a Delete to whether something was stored; each also to
-        Damaged, or to the exception that only it met. An exception that is raised goes for all of them.
+        Damaged, Recovering or Unsafe, or to the exception that only it met. An exception that is raised goes for all.
 
         The course's order: a write is merged and remembered, and then gossip is checked; a read checks gossip first.
         Operations that come together have all been waiting, so any order among them is legal.
         """
         with self.turn:
             found = self.store.load({operation.tea for operation in operations})
+            if self.store.recovering:
+                return self._step_while_recovering(operations, found)
             now = found.values
             writes = [each for each in operations if isinstance(each, Write)]
+            deletes = [each for each in operations if isinstance(each, Delete)]
+            merged = writes + deletes if self.place.keeps_tombstones else writes
             # Merge each write with what is stored, and remember the merged value: it goes into the digest, and a
             # digest that has digest-length records becomes due.
-            written, changes = merge_writes(self.place, now, found.digest_count, writes)
+            written, changes = merge_writes(self.place, now, found.digest, merged)
             self._store_and_gossip(found, changes, PORTION_RECORDS)
-            deleted = [self._delete(each.tea, now) for each in operations if isinstance(each, Delete)]
+            if not self.place.keeps_tombstones:
+                written += [self._delete(each.tea, now) for each in deletes]
+            elif self.place.durability > 1 and not self._is_told(found):
+                written = [Unsafe() if isinstance(each, Written) else each for each in written]
             read = [now[each.tea] for each in operations if isinstance(each, Read)]
+            self._tend(found)
         # Of each kind, the outcomes stand in the order of its operations.
-        outcomes = {Write: iter(written), Delete: iter(deleted), Read: iter(read)}
-        return [next(outcomes[type(operation)]) for operation in operations]
+        outcomes = {Write: iter(written[: len(writes)]), Delete: iter(written[len(writes) :]), Read: iter(read)}
+        return [self._unless_repaired(next(outcomes[type(operation)])) for operation in operations]
 
     def _store_and_gossip(self, found, changes, most):
         """The course's "while there is data on the gossip channel from the neighbour".
@@ -95,7 +116,7 @@ class Shard:
         ends = self._now() + GOSSIP_S
         has_writes, is_over = bool(changes), False
         due = self.store.due(wire.MOST_RECORDS) if found.due_count and self._can_gossip() else []
-        told, heard = self._exchange(due, found.cursor, most, changes)
+        told, heard = self._exchange(due, found, most, changes)
         while changes or heard.records or told:
             try:
                 left = self._merge_heard(heard, found, changes)
@@ -104,16 +125,19 @@ class Shard:
                 if has_writes:
                     raise
                 log.warning("gossip waits: %s", error)
+                found.must_tell = math.inf  # nobody knows what is still due, and so what of it was told
                 return
-            found.show(changes)
+            found.show(changes, told)
+            if has_writes:
+                found.must_tell = found.ever_due
             changes, has_writes = Changes(), False
             was_over, is_over = is_over, self._now() > ends or self.turn.is_wanted
             if was_over or not (due or heard.records):
                 return
             # When time is over, this call tells what is due and what is safe, and hears no more.
-            told, heard = self._exchange(due, found.cursor, most if left and not is_over else 0, changes)
+            told, heard = self._exchange(due, found, most if left and not is_over else 0, changes)
 
-    def _exchange(self, due, cursor, most, changes):
+    def _exchange(self, due, found, most, changes):
         """(how many of `due`, the oldest first, are dealt with; what was Taken from my predecessor), in one call.
 
         The queue may forget what is up to the cursor. A record that it refuses is dealt with, too: it goes aside, with
@@ -123,24 +147,70 @@ class Shard:
             return 0, NOTHING
         due = due[: wire.one_call(due)]
         try:
-            return len(due), self.queue.exchange(self.place.name, due, self.place.predecessor, cursor, most)
+            heard = self.queue.exchange(self.place.name, due, self.place.predecessor, found.cursor, most)
         except Refused as error:
             if len(due) > 1:  # one by one, to find it and let the others pass
-                return self._exchange(due[:1], cursor, most, changes)
+                return self._exchange(due[:1], found, most, changes)
             log.error("the queue refuses a record, which is set aside: %s: %r", error, due)
             changes.set_aside += due
             return len(due), NOTHING
         except PeerError as error:
             self.queue_watch.failed(error)
             return 0, NOTHING
+        found.told_count += len(due)
+        return len(due), heard
 
     def _merge_heard(self, heard, found, changes):
         """Add what was heard to the changes, at most one portion of it. How many records are left for the next one."""
         records, senseless, left, found.cursor = portion(heard, found.cursor)
         found.values |= self.store.load_more({record.key for record in records} - found.values.keys())
-        merge_gossip(self.place, found.values, found.digest_count, records, changes)
+        merge_gossip(self.place, found.values, found.digest, records, changes)
         changes.set_aside += senseless
         return left
+
+    def _is_told(self, found):
+        """Whether the queue has taken the writes of this step, if need be after some more calls."""
+        ends = self._now() + TELL_S
+        try:
+            while found.told_count < found.must_tell < math.inf and self._can_gossip() and self._now() < ends:
+                changes = Changes()
+                told, _ = self._exchange(self.store.due(wire.MOST_RECORDS), found, 0, changes)
+                if not told:
+                    break
+                self.store.change(changes, sent=told)
+                found.show(changes, told)
+        except (StoreDown, StoreUnsure) as error:
+            log.warning("gossip waits: %s", error)
+        return found.told_count >= found.must_tell
+
+    def _step_while_recovering(self, operations, found):
+        """Weak reads are answered from what is there so far, and gossip goes on; all else waits for the recovery."""
+        self._store_and_gossip(found, Changes(), PORTION_RECORDS)
+        self._tend(found)
+        reason = Recovering(self.store.recovering or "it has just recovered")
+        return [
+            self._unless_repaired(found.values[each.tea]) if isinstance(each, Read) and each.is_weak else reason
+            for each in operations
+        ]
+
+    def _unless_repaired(self, outcome):
+        """What an operation came to; it may be repeated where its value is damaged, and will be repaired."""
+        if isinstance(outcome, Damaged) and not self.place.replaces_damaged:
+            return Recovering(f"the stored value is damaged: {outcome.reason}")
+        return outcome
+
+    def _tend(self, found):
+        """What is due may not grow for ever while the queue is away, and damaged values are repaired, in a while."""
+        if found.due_count > MOST_DUE and self.place.coalesces:
+            try:
+                dropped = self.store.keep_newest_due(MOST_DUE // 2)
+            except (StoreDown, StoreUnsure) as error:  # the operations of this step are done all the same
+                log.warning("much gossip is due: %s", error)
+            else:
+                log.warning("much gossip was due: now the newest of each tea is, and %s records are dropped", dropped)
+        self.due_since = (self.due_since or self._now()) if found.due_count else None
+        if damaged := [tea for tea, value in found.values.items() if isinstance(value, Damaged)]:
+            self.on_damage(damaged)
 
     def _delete(self, tea, now):
         """Whether something was stored, or the exception. As in the course, gossip may bring the value back."""
@@ -155,6 +225,25 @@ class Shard:
 
     def _can_gossip(self):
         return self.place.has_neighbours and self.queue_watch.trouble is None
+
+    @property
+    def lag_s(self):
+        """For how long gossip has been due; None while none is."""
+        since = self.due_since
+        return None if since is None else round(self._now() - since, 1)
+
+    def say_all(self):
+        """Before the end: tell what waits in the digest too, as far as the queue takes it within its deadline."""
+        try:
+            with self.turn:
+                found = self.store.load([])
+                if found.digest.count:
+                    self.store.change(Changes(now_due=found.digest.count))
+                told, _ = self._exchange(self.store.due(wire.MOST_RECORDS), found, 0, Changes())
+                if told:
+                    self.store.change(Changes(), sent=told)
+        except (Busy, StoreDown, StoreUnsure) as error:
+            log.warning("what waits is told after the next start: %s", error)
 
     def catch_up(self):
         """Send what stayed due while the queue was away, a part at a time, so that requests have their turn."""
@@ -202,13 +291,25 @@ def portion(heard, cursor):
 
 
 def create_app(settings):
-    place = Place(settings.id, settings.ndb, settings.digest_length)
-    shard = Shard(place, store_of(settings), Queue(settings.qport), settings.threads // 2)
+    place = Place(
+        settings.id,
+        settings.ndb,
+        settings.digest_length,
+        settings.tombstones,
+        settings.coalesce,
+        settings.durability,
+        replaces_damaged=settings.data_dir is None,
+    )
+    replica = Replica()
+    shard = Shard(place, store_of(settings, replica), Queue(settings.qport), settings.threads // 2)
+    replica.bind(shard)
+    others = others_of(place, settings.base_db_port) if settings.data_dir else []
+    recovery = Recovery(shard, replica, others)
     app = web.create_app_for(
         place.name,
         settings.threads,
         checks=lambda: checks(shard),
-        status=lambda: status(shard),
+        status=lambda: status(shard, recovery, others),
         is_full=lambda: shard.turn.is_full,
     )
 
@@ -220,7 +321,7 @@ def create_app(settings):
 
     @app.get("/rating/<tea>")
     def get_rating(tea):
-        return alone(Read(web.tea_name(tea)))
+        return alone(Read(web.tea_name(tea), is_weak=request.headers.get("X-Consistency") == "weak"))
 
     @app.delete("/rating/<tea>")
     def delete_rating(tea):
@@ -246,84 +347,22 @@ def create_app(settings):
         teas = [{"tea": tea, "rating": rating, "siblings": siblings} for tea, rating, siblings in rows]
         return web.answer({"teas": teas, "next": next_page or None})
 
+    if settings.data_dir:
+        upkeep = Upkeep(replica, recovery, others, settings.anti_entropy_s)
+        shard.on_damage = lambda teas: (recovery.note_damage(teas), upkeep.want())
+        replicaroutes.add(app, replica, recovery, upkeep)
+        app.at_end = shard.say_all
+        upkeep.start()
     return app
 
 
-def store_of(settings):
+def store_of(settings, replica):
+    """The Store of this shard. With a data-dir it is guarded, and the Replica learns of each change."""
+    options = {"coalesces": settings.coalesce}
+    if settings.data_dir:
+        options |= {"guard": Fence(Note(settings.data_dir)), "learned": replica.learned}
     where = settings.redis.host, settings.redis.port
-    return Store(*where) if settings.slowed_to is None else SlowStore(*where, settings.slowed_to)
-
-
-def operation_of(asked):
-    """The Write, Read or Delete that one batch.Operation asks for. Raises a Problem for a name that is none."""
-    tea = web.tea_name(asked.tea)
-    if asked.method == "PUT":
-        return Write(tea, wire.sibling_of(asked.rated))
-    return Read(tea) if asked.method == "GET" else Delete(tea)
-
-
-def outcomes_of(shard, operations):
-    """The batch.Outcome of each of these operations, carried out in one step."""
-    try:
-        came_to = shard.step(operations)
-    except (Busy, StoreDown, StoreUnsure) as error:
-        came_to = [error] * len(operations)
-    return [outcome_of(*each) for each in zip(operations, came_to, strict=True)]
-
-
-def outcome_of(operation, came_to):
-    """What one operation came to, in the words of docs/protocol.md."""
-    match came_to:
-        case Written(value, merge):
-            return batch.Outcome(200, batch.Raw(wire.encode({"rating": value.rating})), merge)
-        case Value():
-            return batch.Outcome(200, batch.Raw(wire.encode_reading(came_to)))
-        case True:
-            return batch.Outcome(200, batch.Raw(b'{"rating":null}'))
-    problem = problem_of(operation, came_to)
-    return batch.Outcome(problem.status, batch.Raw(web.problem_body(problem)))
-
-
-def problem_of(operation, came_to):
-    match came_to:
-        case False:
-            return web.Problem(404, "nothing is stored under this name")
-        case TooMany(value):
-            detail = f"this rating would leave more than {MOST_SIBLINGS} siblings: give it a clock that subsumes some"
-            return web.Problem(409, detail, members=wire.reading(value))
-        case Damaged(reason):
-            return web.Problem(500, f"what is stored here cannot be read: {reason}; mend it by hand, or DELETE it")
-        case StoreUnsure() if not isinstance(operation, Read):
-            return web.unsure(str(came_to))
-        case _:  # Busy or StoreDown; a read does nothing in any case
-            return web.unavailable(str(came_to))
-
-
-def checks(shard):
-    return {"redis": shard.store.trouble(), "queue": _trouble_with_queue(shard)}
-
-
-def _trouble_with_queue(shard):
-    if not shard.place.has_neighbours:
-        return None
-    return shard.queue_watch.trouble or trouble_reaching(shard.queue.peer)
-
-
-def status(shard):
-    """Where this shard stands: its place, what it holds, and what it has to tell."""
-    try:
-        counts = shard.store.counts()
-    except StoreDown as error:
-        counts = {"keys": None, "digest": None, "due": None, "trouble": str(error)}
-    return {
-        "ndb": shard.place.ndb,
-        "digest-length": shard.place.digest_length,
-        "hears": shard.place.predecessor,
-        "redis": shard.store.address,
-        "queue": shard.queue_watch.trouble or "ok",
-        "queue-is-plain": shard.queue.peer.was_plain,
-        **counts,
-    }
+    return Store(*where, **options) if settings.slowed_to is None else SlowStore(*where, settings.slowed_to, **options)
 
 
 def main():

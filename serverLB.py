@@ -1,7 +1,8 @@
 """The load balancer: the one door. It picks the shard that a request is for, and forwards it.
 
     PUT, DELETE, GET /rating/<tea>            to the tea's primary: shard  sha256(name) mod ndb
-    GET /rating/<tea>?consistency=weak        to a shard drawn at random among all
+    GET /rating/<tea>?consistency=weak        to a shard drawn at random among all; with X-Clock, what it answers must
+                                              be at or above that clock, or the primary is asked
 
 It keeps nothing but connections, so that it can die and come back at any time. It promises that a name always
 leads to the same primary, and that a failure says whether the request may have been carried out: 503 surely not,
@@ -27,11 +28,16 @@ from emporium.bulkhead import Bulkhead
 from emporium.failures import BadAnswer, NoAnswer, NotReached, PeerError
 from emporium.settings import LBSettings, from_command_line
 from emporium.shardpeer import ALL_S, SHARD_S, ShardPeer
+from vectorclock import VectorClock
 
 LIST_LIMIT = 10_000
 LIST_S = 10.0
 MOST_LISTS = 4  # at a time: each asks every shard for all that it holds
-KEPT_HEADERS = {"X-Merge": ("stored", "stale", "same"), "Retry-After": ("1",)}  # of a shard's answer, and their values
+KEPT_HEADERS = {  # of a shard's answer, and whether a value of theirs is one
+    "X-Merge": ("stored", "stale", "same").__contains__,
+    "Retry-After": ("1",).__contains__,
+    "X-Clock": wire.is_clock,
+}
 
 
 def primary_of(tea, ndb):
@@ -64,8 +70,12 @@ def create_app(settings, draw=random.randrange):
 
     @app.get("/rating/<tea>")
     def get_rating(tea):
-        read = Operation("GET", web.tea_name(tea))
-        return read_anywhere(shards, draw(settings.ndb), read) if weak_is_asked() else at_primary(read)
+        seen = clock_seen()
+        if not weak_is_asked():
+            return at_primary(Operation("GET", web.tea_name(tea)))
+        read = Operation("GET", web.tea_name(tea), weak=True)
+        answer = read_anywhere(shards, draw(settings.ndb), read)
+        return answer if is_at_least(answer, seen) else at_primary(Operation("GET", read.tea))
 
     @app.delete("/rating/<tea>")
     def delete_rating(tea):
@@ -89,6 +99,30 @@ def weak_is_asked():
     if asked not in (["weak"], ["strong"]):
         raise web.Problem(400, f"consistency must be weak or strong, not {', '.join(asked) or 'empty'}")
     return asked == ["weak"]
+
+
+def clock_seen():
+    """The VectorClock of the header X-Clock, which says what the client has seen; the empty one when there is none.
+
+    Raises a Problem 400 for a header that is no clock.
+    """
+    text = request.headers.get("X-Clock")
+    if text is None:
+        return VectorClock()
+    try:
+        return wire.decode_clock(text)
+    except ValueError as error:
+        raise web.Problem(400, f'X-Clock must be a clock, such as {{"c0": 5}}: {error}') from error
+
+
+def is_at_least(answer, seen):
+    """Whether what a replica answered to a read is at or above this clock: the join of its siblings is."""
+    if not seen.clock:
+        return True
+    if answer.status != 200:
+        return False
+    told = dict(answer.headers).get("X-Clock")
+    return seen <= (wire.decode_clock(told) if told else wire.clock_of_reading(answer.body))
 
 
 def read_anywhere(shards, first, read):
@@ -131,7 +165,7 @@ def forward(shard, operation, ask):
 
 def relay(shard, given):
     """What a shard answered to a call of its own, as ours; a 502 when it is none of the documented answers."""
-    kept = {name: value for name, value in given.headers.items() if value in KEPT_HEADERS.get(name, ())}
+    kept = {name: value for name, value in given.headers.items() if name in KEPT_HEADERS and KEPT_HEADERS[name](value)}
     is_problem = given.headers.get("Content-Type", "").startswith(web.PROBLEM)
     if given.status == 404 and not is_problem:  # a plain course shard says it in its own words
         raise web.Problem(404, "nothing is stored under this name")

@@ -5,7 +5,7 @@
     {"outcomes": [{"status": 200, "body": {"rating": 3}, "merge": "stored"},
                   {"status": 200, "body": {"rating": 0.0, "choices": [], "clocks": []}}]}
 
-An outcome is what the operation would have been answered alone: its status, its body, its X-Merge.
+An outcome is what the operation would have been answered alone: its status, its body, its X-Merge and X-Clock.
 """
 
 from typing import Annotated, Literal
@@ -19,11 +19,14 @@ from emporium.wire import Rated
 
 
 class Operation(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """One operation on one tea. `rated` is there for a PUT, and for nothing else."""
+    """One operation on one tea. `rated` is there for a PUT, and for nothing else; `weak` for a GET that any replica may
+    answer.
+    """
 
     method: Literal["PUT", "GET", "DELETE"]
     tea: wire.Text
     rated: Rated | None = None
+    weak: bool = False
 
     def __post_init__(self):
         if (self.method == "PUT") != (self.rated is not None):
@@ -36,6 +39,7 @@ class Outcome(msgspec.Struct, omit_defaults=True):
     status: Literal[200, 404, 409, 500, 503, 504]
     body: Raw
     merge: Literal["stored", "stale", "same"] | None = None
+    clock: dict[str, int] | None = None  # that of all siblings, where a tombstone is among them
 
     def __post_init__(self):
         if not bytes(self.body).startswith(b"{"):
@@ -50,7 +54,10 @@ class Outcome(msgspec.Struct, omit_defaults=True):
         """Those that it has as an answer, beside its content type."""
         if self.status == 503:
             return {"Retry-After": "1"}
-        return {"X-Merge": self.merge} if self.merge else {}
+        headers = {"X-Merge": self.merge} if self.merge else {}
+        if self.clock is not None:
+            headers["X-Clock"] = wire.encode(self.clock).decode()
+        return headers
 
 
 class Operations(msgspec.Struct, forbid_unknown_fields=True):

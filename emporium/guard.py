@@ -82,13 +82,18 @@ class Guarded:
     def is_plain(self):
         return self._peer.is_plain
 
-    def call(self, method, path, body=None, deadline_s=None):
+    @property
+    def trouble(self):
+        """Why it is left alone, in words; None while it is not."""
+        return self._watch.trouble
+
+    def call(self, method, path, body=None, deadline_s=None, headers=()):
         """As Peer.call: the Answer; raises NotReached or NoAnswer.
 
         A deadline shorter than the peer's own shows nothing about the peer, which is not left alone for that.
         """
         with self._guard(is_whole=deadline_s is None or deadline_s >= self._peer.deadline_s):
-            return self._peer.call(method, path, body, deadline_s)
+            return self._peer.call(method, path, body, deadline_s, headers=headers)
 
     def call_ours(self, path, body):
         """As Peer.call_ours: the Answer, or None from a plain course server; raises NotReached or NoAnswer."""

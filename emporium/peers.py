@@ -58,10 +58,11 @@ class Peer:
         self._connections_opened = 0
         self._judged_plain = None  # (connections opened by then, when), while it counts as a plain course server
 
-    def call(self, method, path, body=None, deadline_s=None, may_repeat=True):
+    def call(self, method, path, body=None, deadline_s=None, may_repeat=True, headers=()):
         """The peer's Answer. Raises NotReached or NoAnswer. `path` is already percent-encoded, `body` bytes.
 
-        `deadline_s` may be shorter than the peer's own. A GET may be sent twice, unless it must not be.
+        `deadline_s` may be shorter than the peer's own. A GET may be sent twice, unless it must not be. `headers` are
+        lines beside the usual ones.
         """
         deadline_s = deadline_s or self.deadline_s
         try:
@@ -74,11 +75,15 @@ class Peer:
         # carried out, so it must not: it cannot, where the body is given to it only once, or the connection is new.
         needs_new = body is None and not (method == "GET" and may_repeat)
         handle.setopt(pycurl.FRESH_CONNECT, needs_new or _is_ended(handle))
+        if headers:
+            handle.setopt(pycurl.HTTPHEADER, [*JSON_HEADERS, *headers])
         try:
             text = handle.perform_rb()
         except pycurl.error as error:
             raise self._failure(handle, error, deadline_s) from error
         self._connections_opened += handle.getinfo(pycurl.NUM_CONNECTS)
+        if headers:
+            handle.setopt(pycurl.HTTPHEADER, JSON_HEADERS)
         answer = Answer(handle.getinfo(pycurl.RESPONSE_CODE), text, _headers(lines))
         if len(self._kept) < self._most_kept:
             self._kept.append(handle)

@@ -68,6 +68,19 @@ class DBSettings(msgspec.Struct, frozen=True, rename="kebab"):
     host           ours: the address to listen on; anything but 127.0.0.1 opens the shard to the network
     threads        ours: how many requests it accepts at once; at most half of them wait for their turn
     slowed-to      ours, for tests of overload: at most so many teas are loaded in a second; null for no such limit
+
+    Ours, for a shard that is to survive what the course assumes away; ./tea up gives them (docs/guarantees.md):
+
+    data-dir       the folder of the note beside Redis: a second process is fenced off, Redis must be one that keeps
+                   what it stores, values carry checksums, and a memory that was lost is taken back from the others,
+                   which are at baseDBport + their index; null for none of this
+    anti-entropy-s how many seconds from one comparison with the next shard to the next, while nothing differs; needs a
+                   data-dir; null for none
+    tombstones     whether a delete leaves a tombstone, and so stays a delete
+    coalesce       whether a newer record of a tea takes the place of an older one that waits to be told, and gossip
+                   that waits is bounded
+    durability     1: a write is answered when this shard's Redis has it; 2: when the queue has it, too; that needs
+                   tombstones
     """
 
     id: Index = 0
@@ -81,6 +94,11 @@ class DBSettings(msgspec.Struct, frozen=True, rename="kebab"):
     host: str = "127.0.0.1"
     threads: Threads = 128
     slowed_to: HowMany | None = None
+    data_dir: Annotated[str, Meta(min_length=1)] | None = None
+    anti_entropy_s: Annotated[float, Meta(gt=0, le=3600)] | None = None
+    tombstones: bool = False
+    coalesce: bool = False
+    durability: Literal[1, 2] = 1
 
     @property
     def redis(self):
@@ -177,6 +195,10 @@ def read(shape, text, port_name="port", environ=None):
         raise ValueError(f"db-base-port: {settings.ndb} shards from {settings.db_base_port} on are beyond port 65535")
     if shape is DBSettings and 1 < len(settings.servers) <= settings.id:
         raise ValueError(f"servers: {len(settings.servers)} are listed, and id {settings.id} is beyond them")
+    if shape is DBSettings and settings.anti_entropy_s and settings.data_dir is None:
+        raise ValueError("anti-entropy-s: it needs a data-dir")
+    if shape is DBSettings and settings.durability == 2 and not settings.tombstones:
+        raise ValueError("durability: 2 needs tombstones, since a delete must reach the queue, too")
     return settings, warnings
 
 

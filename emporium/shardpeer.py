@@ -17,6 +17,7 @@ from emporium.peers import Peer
 SHARD_S = 1.0  # for the shard to answer, and for an operation to wait until it is sent
 ALL_S = 2.0  # for both
 LEAST_S = 0.01  # for a call, however late it is
+WEAK = ("X-Consistency: weak",)  # to a shard that has lost its memory this read can be answered all the same
 ALONE = object()  # the outcome of an operation that its asker is to send by itself
 
 
@@ -62,7 +63,8 @@ class ShardPeer:
 
     def _send_alone(self, operation, deadline_s=None):
         body = wire.encode(operation.rated) if operation.rated else None
-        return self._guarded.call(operation.method, f"/rating/{quote(operation.tea, safe='')}", body, deadline_s)
+        path = f"/rating/{quote(operation.tea, safe='')}"
+        return self._guarded.call(operation.method, path, body, deadline_s, WEAK if operation.weak else ())
 
     def _carry(self, operations):
         if len(operations) == 1:

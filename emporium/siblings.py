@@ -8,6 +8,10 @@ and idempotent: replicas that have seen the same pairs, in any order and however
     {c0: 1} and  {c1: 1}      concurrent: both stand, and the rating is their mean
     4 and 5, both at {c0: 1}  both stand, since neither can claim to be newer
 
+A *tombstone* is a sibling without a rating: what a delete leaves. It also dominates every rating at its own clock,
+loses to newer clocks, and stands beside concurrent ones. Without it, a replica that has not heard of the delete would
+bring the deleted rating back.
+
 Pure: no Redis, no HTTP, no time.
 """
 
@@ -18,17 +22,32 @@ from vectorclock import VectorClock
 
 
 class Sibling(NamedTuple):
-    """One rating of a tea, in the form of `as_stored`, and the clock at which it was given."""
+    """One rating of a tea, in the form of `as_stored`, and the clock at which it was given; None: a tombstone."""
 
-    rating: int | float
+    rating: int | float | None
     clock: VectorClock
 
 
 class Value(NamedTuple):
-    """What is stored of a tea: its siblings in canonical order, and their mean."""
+    """What is stored of a tea: its siblings in canonical order, and the mean of the living; None when none lives."""
 
-    rating: int | float
+    rating: int | float | None
     siblings: tuple[Sibling, ...]
+
+    @property
+    def living(self):
+        """The siblings that are no tombstones."""
+        return tuple(sibling for sibling in self.siblings if sibling.rating is not None)
+
+    @property
+    def is_buried(self):
+        """Whether there is a tombstone among the siblings."""
+        return any(sibling.rating is None for sibling in self.siblings)
+
+    @property
+    def clock(self):
+        """The VectorClock that subsumes those of all siblings."""
+        return VectorClock.converge(sibling.clock for sibling in self.siblings)
 
 
 UNRATED = Value(0.0, ())
@@ -75,8 +94,10 @@ def _maximal(siblings):
 
 def _is_dominated(sibling, holders, siblings):
     rivals = min((holders[node] for node in sibling.clock.clock), key=len, default=siblings.values())
-    for rival in rivals:  # noqa: SIM110 - a loop, and no `any(...)`, which costs as much as the comparison
+    for rival in rivals:
         if sibling.clock < rival.clock:
+            return True
+        if rival.rating is None and sibling.rating is not None and sibling.clock == rival.clock:
             return True
     return False
 
@@ -85,9 +106,15 @@ def _canonical(sibling):
     return tuple(sorted(sibling.clock.clock.items())), sibling.rating
 
 
+def tombstone(value):
+    """The Sibling that a delete of this Value leaves: it dominates all that stands there, and nothing else."""
+    return Sibling(None, value.clock)
+
+
 def mean(siblings):
-    """The mean rating of at least one sibling: the exact sum, then one division, whole results as integers."""
-    return as_stored(fsum(sibling.rating for sibling in siblings) / len(siblings))
+    """The mean rating of those that live: the exact sum, then one division, whole results as integers; None of none."""
+    ratings = [sibling.rating for sibling in siblings if sibling.rating is not None]
+    return as_stored(fsum(ratings) / len(ratings)) if ratings else None
 
 
 def as_stored(rating):

@@ -30,8 +30,10 @@ Number = (
 )
 Count = Annotated[int, Meta(ge=0, le=COUNT_LIMIT)]
 Text = Annotated[str, Meta(min_length=1)]
-Choices = list[Number]
-Clocks = list[dict[Text, Count]]
+Choices = list[Number | None]  # null: a tombstone
+Mean = Number | None  # null: of tombstones alone
+Clock = dict[Text, Count]
+Clocks = list[Clock]
 NodeId = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+\Z")]
 
 MOST_TOLD = 512  # siblings in one gossip record: far more than users can make, and merged within a fifth of a second
@@ -56,6 +58,12 @@ class Rated(msgspec.Struct, forbid_unknown_fields=True):
 
     rating: Number
     clock: Annotated[dict[NodeId, Count], Meta(min_length=1, max_length=MOST_ENTRIES)]
+
+
+class Reading(msgspec.Struct):
+    """The answer to a GET, as far as a clock can be told from it."""
+
+    clocks: Clocks
 
 
 class TaggedClocks(msgspec.Struct, forbid_unknown_fields=True):
@@ -88,6 +96,13 @@ class GossipBody(msgspec.Struct):
         clocks = self.clocks.clocks if isinstance(self.clocks, TaggedClocks) else self.clocks
         if max(map(len, clocks), default=0) > MOST_ENTRIES:
             raise ValueError(f"one of the clocks has more than {MOST_ENTRIES} entries")
+
+
+class Home(msgspec.Struct):
+    """Of a gossip record, what tells it from others: the shard that took the write, and the tea."""
+
+    primary: str
+    key: str
 
 
 class Record(NamedTuple):
@@ -172,8 +187,29 @@ def decode_rating(body):
 
 
 def reading(value):
-    """What a read answers: `choices` and `clocks` in the same, canonical order."""
-    return {"rating": value.rating, "choices": choices_of(value), "clocks": clocks_of(value)}
+    """What a read answers: `choices` and `clocks` of the living, in the same, canonical order."""
+    value = value if not value.is_buried else Value(value.rating, value.living)
+    rating = UNRATED.rating if value.rating is None else value.rating
+    return {"rating": rating, "choices": choices_of(value), "clocks": clocks_of(value)}
+
+
+def decode_clock(text):
+    """The VectorClock of a header X-Clock. Raises BadJSON or BadShape."""
+    return VectorClock.fromDict(decode(text, Clock))
+
+
+def is_clock(text):
+    """Whether this is one."""
+    try:
+        decode_clock(text)
+    except ValueError:
+        return False
+    return True
+
+
+def clock_of_reading(body):
+    """The VectorClock that subsumes those that this answer to a GET shows. Raises BadJSON or BadShape."""
+    return VectorClock.converge(map(VectorClock.fromDict, decode(body, Reading).clocks))
 
 
 def encode_reading(value):
@@ -194,23 +230,27 @@ def siblings_of(choices, clocks):
         counts = f"{len(choices)} and {len(clocks)}"
         raise BadShape(f"choices, clocks: {counts}, and there must be one clock for each choice")
     return [
-        Sibling(as_stored(rating), VectorClock.fromDict(clock)) for rating, clock in zip(choices, clocks, strict=True)
+        Sibling(None if rating is None else as_stored(rating), VectorClock.fromDict(clock))
+        for rating, clock in zip(choices, clocks, strict=True)
     ]
 
 
 # ---- gossip
 
 
+def record_of(record):
+    """The Record as a dict, as it stands in JSON."""
+    return {
+        "primary": record.primary,
+        "key": record.key,
+        "rating": record.value.rating,
+        "choices": choices_of(record.value),
+        "clocks": clocks_of(record.value),
+    }
+
+
 def encode_record(record):
-    return encode(
-        {
-            "primary": record.primary,
-            "key": record.key,
-            "rating": record.value.rating,
-            "choices": choices_of(record.value),
-            "clocks": clocks_of(record.value),
-        }
-    )
+    return encode(record_of(record))
 
 
 def decode_record(text):
@@ -248,6 +288,19 @@ class Taken(msgspec.Struct):
     records: list[Raw]
     cursor: Cursor | None = None
     left: int = 0  # how many wait behind those
+
+
+class Peeked(msgspec.Struct):
+    """One record as a peek shows it."""
+
+    offset: int
+    record: Raw
+
+
+class PeekedRecords(msgspec.Struct):
+    """The answer to GET /channel/<name>/peek."""
+
+    records: list[Peeked]
 
 
 class Put(msgspec.Struct):
@@ -294,6 +347,11 @@ def decode_taken(text):
     return [bytes(record) for record in taken.records], taken.cursor, taken.left
 
 
+def decode_peeked(text):
+    """[(offset, JSON text), ...]."""
+    return [(each.offset, bytes(each.record)) for each in decode(text, PeekedRecords).records]
+
+
 def encode_records(records):
     return encode(Put([Raw(record) for record in records]))
 
@@ -327,3 +385,82 @@ def _in_words(error):
     if where.startswith("`key"):
         field += ", a node id"
     return f"{field}: {what}" if field else f"the body: {what}"
+
+
+# ---- between shards: what one holds, and the other does not
+
+
+class Sums(msgspec.Struct):
+    """The body of POST /replica/compare: what one shard holds, as sums of fingerprints, base64.
+
+    ndb     for how many shards the sender was started
+    first   the buckets from this one on are to be compared
+    """
+
+    sums: bytes
+    ndb: int
+    first: Annotated[int, Meta(ge=0)] = 0
+
+
+class Compared(msgspec.Struct):
+    """The answer: {tea: fingerprint} of all teas in buckets that differ.
+
+    buckets     those, by their numbers
+    news        teas among them that gossip is just telling
+    next        from which bucket on to ask again; None: that was all
+    recovering  whether the shard that answers has lost its memory itself
+    """
+
+    buckets: dict[Annotated[int, Meta(ge=0, lt=1024)], dict[str, int]]
+    news: list[str]
+    next: int | None
+    recovering: bool
+
+
+class Given(msgspec.Struct):
+    """The body of POST /replica/exchange: values to merge, as gossip records, and the names of teas that are wanted."""
+
+    values: Annotated[list[Raw], Meta(max_length=MOST_RECORDS)] = []
+    want: Annotated[list[Text], Meta(max_length=MOST_RECORDS)] = []
+
+
+class GivenUp(msgspec.Struct):
+    """The body of POST /recover: the shards, and "q" for the queue, that need not be heard."""
+
+    without: Annotated[list[Text], Meta(min_length=1)]
+
+
+class RawExchanged(msgspec.Struct):
+    """The answer, as it travels: the wanted values, as far as the shard has them."""
+
+    values: list[Raw]
+    changed: int
+    recovering: bool
+
+
+class Exchanged(NamedTuple):
+    """Records of the wanted teas; how many of the given ones changed something; whether the shard recovers itself."""
+
+    records: list
+    changed: int
+    recovering: bool
+
+
+def decode_given(text):
+    """(Records, teas). Raises BadJSON or BadShape, also when one of the values makes no sense."""
+    given = decode(text, Given)
+    return [decode_record(bytes(value)) for value in given.values], given.want
+
+
+def encode_given(records, teas):
+    return encode(Given([Raw(encode_record(record)) for record in records], teas))
+
+
+def encode_exchanged(records, changed, recovering):
+    return encode(RawExchanged([Raw(encode_record(record)) for record in records], changed, recovering))
+
+
+def decode_exchanged(text):
+    """The Exchanged."""
+    found = decode(text, RawExchanged)
+    return Exchanged([decode_record(bytes(value)) for value in found.values], found.changed, found.recovering)

@@ -12,7 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emporium import wire
-from emporium.shard import MOST_HELD, MOST_SIBLINGS, Changes, Place, TooMany, Write, Written, merge_gossip, merge_writes
+from emporium.shard import (
+    MOST_HELD,
+    MOST_SIBLINGS,
+    Changes,
+    Digest,
+    Place,
+    TooMany,
+    Write,
+    Written,
+    merge_gossip,
+    merge_writes,
+)
 from emporium.siblings import UNRATED, Damaged, Sibling, merge
 from emporium.wire import Record
 from vectorclock import VectorClock
@@ -67,7 +78,7 @@ def test_only_a_ring_of_several_has_neighbours():
 
 
 def test_a_first_rating_is_stored():
-    written, changes = merge_writes(shard_of_ring(), {"assam": UNRATED}, 0, [put_rating("assam", 5, c0=1)])
+    written, changes = merge_writes(shard_of_ring(), {"assam": UNRATED}, Digest(), [put_rating("assam", 5, c0=1)])
 
     assert written == [Written(value_of(sibling(5, c0=1)), "stored")]
     assert changes.values == {"assam": value_of(sibling(5, c0=1))}
@@ -77,7 +88,7 @@ def test_a_first_rating_is_stored():
 def test_a_newer_rating_is_stored_in_place_of_the_older():
     stored = {"assam": value_of(sibling(5, c0=1))}
 
-    written, changes = merge_writes(shard_of_ring(), stored, 0, [put_rating("assam", 2, c0=2)])
+    written, changes = merge_writes(shard_of_ring(), stored, Digest(), [put_rating("assam", 2, c0=2)])
 
     assert written == [Written(value_of(sibling(2, c0=2)), "stored")]
     assert changes.values == {"assam": value_of(sibling(2, c0=2))}
@@ -86,7 +97,7 @@ def test_a_newer_rating_is_stored_in_place_of_the_older():
 def test_a_concurrent_rating_is_stored_beside_the_other():
     stored = {"assam": value_of(sibling(5, c0=1))}
 
-    [written], _ = merge_writes(shard_of_ring(), stored, 0, [put_rating("assam", 2, c1=1)])
+    [written], _ = merge_writes(shard_of_ring(), stored, Digest(), [put_rating("assam", 2, c1=1)])
 
     assert written == Written(value_of(sibling(5, c0=1), sibling(2, c1=1)), "stored")
     assert written.value.rating == 3.5
@@ -95,7 +106,7 @@ def test_a_concurrent_rating_is_stored_beside_the_other():
 def test_another_rating_at_the_same_clock_is_stored_beside_the_first():
     stored = {"assam": value_of(sibling(5, c0=1))}
 
-    [written], _ = merge_writes(shard_of_ring(), stored, 0, [put_rating("assam", 4, c0=1)])
+    [written], _ = merge_writes(shard_of_ring(), stored, Digest(), [put_rating("assam", 4, c0=1)])
 
     assert written == Written(value_of(sibling(4, c0=1), sibling(5, c0=1)), "stored")
 
@@ -103,7 +114,7 @@ def test_another_rating_at_the_same_clock_is_stored_beside_the_first():
 def test_an_older_rating_is_stale_and_answers_what_stands():
     stored = {"assam": value_of(sibling(5, c0=2))}
 
-    written, changes = merge_writes(shard_of_ring(), stored, 0, [put_rating("assam", 1, c0=1)])
+    written, changes = merge_writes(shard_of_ring(), stored, Digest(), [put_rating("assam", 1, c0=1)])
 
     assert written == [Written(stored["assam"], "stale")]
     assert changes.values == {}
@@ -112,7 +123,7 @@ def test_an_older_rating_is_stale_and_answers_what_stands():
 def test_an_equal_rating_at_an_older_clock_is_stale_too():
     stored = {"assam": value_of(sibling(5, c0=2))}
 
-    [written], _ = merge_writes(shard_of_ring(), stored, 0, [put_rating("assam", 5, c0=1)])
+    [written], _ = merge_writes(shard_of_ring(), stored, Digest(), [put_rating("assam", 5, c0=1)])
 
     assert written.outcome == "stale"
 
@@ -120,7 +131,7 @@ def test_an_equal_rating_at_an_older_clock_is_stale_too():
 def test_a_repeated_write_is_the_same_and_answers_what_stands():
     stored = {"assam": value_of(sibling(5, c0=1), sibling(2, c1=1))}
 
-    written, changes = merge_writes(shard_of_ring(), stored, 0, [put_rating("assam", 2, c1=1)])
+    written, changes = merge_writes(shard_of_ring(), stored, Digest(), [put_rating("assam", 2, c1=1)])
 
     assert written == [Written(stored["assam"], "same")]
     assert changes.values == {}
@@ -134,7 +145,7 @@ def test_several_writes_to_one_tea_in_one_step_build_on_each_other():
         put_rating("assam", 1, c0=1),
     ]
 
-    written, changes = merge_writes(shard_of_ring(), {"assam": UNRATED}, 0, writes)
+    written, changes = merge_writes(shard_of_ring(), {"assam": UNRATED}, Digest(), writes)
 
     first, both, resolved = (
         value_of(sibling(1, c0=1)),
@@ -155,7 +166,7 @@ def test_a_step_answers_its_writes_in_their_order():
     stored = {"assam": UNRATED, "sencha": UNRATED}
     writes = [put_rating("sencha", 1, c0=1), put_rating("assam", 2, c0=1), put_rating("sencha", 3, c0=2)]
 
-    written, changes = merge_writes(shard_of_ring(), stored, 0, writes)
+    written, changes = merge_writes(shard_of_ring(), stored, Digest(), writes)
 
     assert [each.value.rating for each in written] == [1, 2, 3]
     assert {tea: value.rating for tea, value in changes.values.items()} == {"sencha": 3, "assam": 2}
@@ -169,7 +180,7 @@ def crowd(size):
 def test_a_write_that_would_leave_too_many_siblings_changes_nothing_and_is_not_remembered():
     stored = {"assam": crowd(MOST_SIBLINGS)}
 
-    written, changes = merge_writes(shard_of_ring(), stored, 0, [put_rating("assam", 5, new=1)])
+    written, changes = merge_writes(shard_of_ring(), stored, Digest(), [put_rating("assam", 5, new=1)])
 
     assert written == [TooMany(stored["assam"])]
     assert changes == Changes()
@@ -179,7 +190,7 @@ def test_of_two_writes_in_one_step_only_the_one_that_is_too_many_is_refused():
     stored = {"assam": crowd(MOST_SIBLINGS - 1)}
     writes = [put_rating("assam", 5, new=1), put_rating("assam", 5, newer=1), put_rating("assam", 6, new=2)]
 
-    written, changes = merge_writes(shard_of_ring(), stored, 0, writes)
+    written, changes = merge_writes(shard_of_ring(), stored, Digest(), writes)
 
     full = merge(stored["assam"], [sibling(5, new=1)])
     settled = merge(stored["assam"], [sibling(6, new=2)])
@@ -194,7 +205,7 @@ def test_of_two_writes_in_one_step_only_the_one_that_is_too_many_is_refused():
 def test_a_write_that_changes_nothing_is_never_one_too_many(write, outcome):
     stored = {"assam": crowd(MOST_SIBLINGS + 50)}
 
-    [written], _ = merge_writes(shard_of_ring(), stored, 0, [write])
+    [written], _ = merge_writes(shard_of_ring(), stored, Digest(), [write])
 
     assert written == Written(stored["assam"], outcome)
 
@@ -202,7 +213,7 @@ def test_a_write_that_changes_nothing_is_never_one_too_many(write, outcome):
 def test_gossip_may_leave_any_number_of_siblings():
     stored = {"assam": crowd(MOST_SIBLINGS)}
 
-    changes = merge_gossip(shard_of_ring(), stored, 0, [gossip("db2", "assam", sibling(5, new=1))])
+    changes = merge_gossip(shard_of_ring(), stored, Digest(), [gossip("db2", "assam", sibling(5, new=1))])
 
     assert len(changes.values["assam"].siblings) == MOST_SIBLINGS + 1
 
@@ -211,7 +222,7 @@ def test_gossip_that_would_leave_a_whole_crowd_is_set_aside():
     stored = {"assam": crowd(MOST_HELD)}
     told = gossip("db2", "assam", sibling(5, new=1))
 
-    changes = merge_gossip(shard_of_ring(), stored, 0, [told])
+    changes = merge_gossip(shard_of_ring(), stored, Digest(), [told])
 
     assert changes == Changes(set_aside=[wire.encode_record(told)])
 
@@ -222,8 +233,8 @@ def test_a_record_of_no_shard_of_the_ring_is_told_on_only_where_it_changed_somet
     stored = {"assam": UNRATED}
     told = gossip(primary, "assam", sibling(5, c0=1))
 
-    first = merge_gossip(shard_of_ring(ndb=3), stored, 0, [told])
-    second = merge_gossip(shard_of_ring(ndb=3), first.values, 0, [told])
+    first = merge_gossip(shard_of_ring(ndb=3), stored, Digest(), [told])
+    second = merge_gossip(shard_of_ring(ndb=3), first.values, Digest(), [told])
 
     assert (first.values, first.remembered) == ({"assam": told.value}, [told])
     assert second == Changes()
@@ -232,13 +243,13 @@ def test_a_record_of_no_shard_of_the_ring_is_told_on_only_where_it_changed_somet
 def test_a_write_leaves_what_was_loaded_alone():
     stored = {"assam": value_of(sibling(5, c0=1))}
 
-    merge_writes(shard_of_ring(), stored, 0, [put_rating("assam", 2, c0=2)])
+    merge_writes(shard_of_ring(), stored, Digest(), [put_rating("assam", 2, c0=2)])
 
     assert stored == {"assam": value_of(sibling(5, c0=1))}
 
 
 def test_no_writes_change_nothing():
-    assert merge_writes(shard_of_ring(digest_length=2), {}, 1, []) == ([], Changes())
+    assert merge_writes(shard_of_ring(digest_length=2), {}, Digest(1), []) == ([], Changes())
 
 
 # ---- what is remembered of a write
@@ -248,7 +259,7 @@ def test_a_write_is_remembered_with_the_merged_value_under_the_name_of_this_shar
     """The shard that took the write, not the one that a hash would choose."""
     stored = {"assam": value_of(sibling(5, c0=1))}
 
-    _, changes = merge_writes(shard_of_ring(2), stored, 0, [put_rating("assam", 2, c1=1)])
+    _, changes = merge_writes(shard_of_ring(2), stored, Digest(), [put_rating("assam", 2, c1=1)])
 
     assert changes.remembered == [gossip("db2", "assam", sibling(5, c0=1), sibling(2, c1=1))]
 
@@ -257,7 +268,7 @@ def test_a_write_is_remembered_with_the_merged_value_under_the_name_of_this_shar
 def test_a_write_that_changes_nothing_is_remembered_with_the_value_that_stands(write):
     stored = {"assam": value_of(sibling(5, c0=2))}
 
-    _, changes = merge_writes(shard_of_ring(digest_length=1), stored, 0, [write])
+    _, changes = merge_writes(shard_of_ring(digest_length=1), stored, Digest(), [write])
 
     assert changes.remembered == [gossip("db0", "assam", sibling(5, c0=2))]
     assert changes.now_due == 1
@@ -267,7 +278,7 @@ def test_the_only_shard_stores_and_remembers_nothing():
     """With ndb 1 nothing is sent or taken, so nothing may pile up."""
     alone = shard_of_ring(3, ndb=1, digest_length=1)
 
-    written, changes = merge_writes(alone, {"assam": UNRATED}, 0, [put_rating("assam", 5, c0=1)] * 3)
+    written, changes = merge_writes(alone, {"assam": UNRATED}, Digest(), [put_rating("assam", 5, c0=1)] * 3)
 
     assert [each.outcome for each in written] == ["stored", "same", "same"]
     assert changes == Changes(values={"assam": value_of(sibling(5, c0=1))})
@@ -276,7 +287,7 @@ def test_the_only_shard_stores_and_remembers_nothing():
 def test_the_only_shard_forwards_nothing():
     alone = shard_of_ring(0, ndb=1, digest_length=1)
 
-    changes = merge_gossip(alone, {"assam": UNRATED}, 0, [gossip("db1", "assam", sibling(5, c0=1))])
+    changes = merge_gossip(alone, {"assam": UNRATED}, Digest(), [gossip("db1", "assam", sibling(5, c0=1))])
 
     assert changes.remembered == []
     assert changes.now_due == 0
@@ -311,7 +322,7 @@ def test_the_only_shard_forwards_nothing():
 def test_a_digest_that_has_reached_digest_length_becomes_due_whole(digest_length, in_digest, writes, now_due):
     place = shard_of_ring(digest_length=digest_length)
 
-    _, changes = merge_writes(place, {"assam": UNRATED}, in_digest, [put_rating("assam", 5, c0=1)] * writes)
+    _, changes = merge_writes(place, {"assam": UNRATED}, Digest(in_digest), [put_rating("assam", 5, c0=1)] * writes)
 
     assert len(changes.remembered) == writes
     assert changes.now_due == now_due
@@ -332,9 +343,11 @@ def test_the_digest_fills_as_the_course_fills_its_list(digest_length, left, stre
     in_digest, due = left, 0
     for kind, count in stretches:
         if kind == "my write":
-            _, changes = merge_writes(place, standing, in_digest, [write] * count)
+            _, changes = merge_writes(place, standing, Digest(in_digest), [write] * count)
         else:
-            changes = merge_gossip(place, standing, in_digest, [forwarded if kind == "to forward" else home] * count)
+            changes = merge_gossip(
+                place, standing, Digest(in_digest), [forwarded if kind == "to forward" else home] * count
+            )
         in_digest += len(changes.remembered) - changes.now_due
         due += changes.now_due
 
@@ -353,7 +366,7 @@ def test_what_is_forwarded_counts_in_the_digest():
     """Else forceGossip fails: its shards are never written to often enough."""
     place = shard_of_ring(1, digest_length=2)
 
-    changes = merge_gossip(place, {"assam": UNRATED}, 1, [gossip("db0", "assam", sibling(5, c0=1))])
+    changes = merge_gossip(place, {"assam": UNRATED}, Digest(1), [gossip("db0", "assam", sibling(5, c0=1))])
 
     assert changes.now_due == 2
 
@@ -362,7 +375,7 @@ def test_several_records_in_one_step_fill_the_digest_one_by_one():
     place = shard_of_ring(1, digest_length=2)
     records = [gossip("db0", "assam", sibling(rating, c0=rating)) for rating in (1, 2, 3)]
 
-    changes = merge_gossip(place, {"assam": UNRATED}, 0, records)
+    changes = merge_gossip(place, {"assam": UNRATED}, Digest(), records)
 
     assert len(changes.remembered) == 3
     assert changes.now_due == 2
@@ -374,7 +387,9 @@ def test_several_records_in_one_step_fill_the_digest_one_by_one():
 def test_gossip_is_merged_into_what_stands():
     stored = {"assam": value_of(sibling(5, c0=1), sibling(2, c1=1))}
 
-    changes = merge_gossip(shard_of_ring(1), stored, 0, [gossip("db0", "assam", sibling(4, c0=2), sibling(3, c2=1))])
+    changes = merge_gossip(
+        shard_of_ring(1), stored, Digest(), [gossip("db0", "assam", sibling(4, c0=2), sibling(3, c2=1))]
+    )
 
     assert changes.values == {"assam": value_of(sibling(4, c0=2), sibling(2, c1=1), sibling(3, c2=1))}
     assert changes.removed == []
@@ -383,7 +398,7 @@ def test_gossip_is_merged_into_what_stands():
 def test_gossip_is_passed_on_merged_and_under_its_own_primary():
     stored = {"assam": value_of(sibling(2, c1=1))}
 
-    changes = merge_gossip(shard_of_ring(1), stored, 0, [gossip("db0", "assam", sibling(5, c0=1))])
+    changes = merge_gossip(shard_of_ring(1), stored, Digest(), [gossip("db0", "assam", sibling(5, c0=1))])
 
     assert changes.remembered == [gossip("db0", "assam", sibling(5, c0=1), sibling(2, c1=1))]
 
@@ -391,7 +406,7 @@ def test_gossip_is_passed_on_merged_and_under_its_own_primary():
 def test_gossip_that_changes_nothing_is_passed_on_all_the_same():
     stored = {"assam": value_of(sibling(5, c0=2))}
 
-    changes = merge_gossip(shard_of_ring(1), stored, 0, [gossip("db0", "assam", sibling(1, c0=1))])
+    changes = merge_gossip(shard_of_ring(1), stored, Digest(), [gossip("db0", "assam", sibling(1, c0=1))])
 
     assert changes == Changes(remembered=[gossip("db0", "assam", sibling(5, c0=2))], now_due=1)
 
@@ -400,7 +415,7 @@ def test_a_record_that_comes_home_is_dropped():
     """It has been all round the ring. What it brings along was passed on by the others under their own names."""
     place = shard_of_ring(1, digest_length=1)
 
-    changes = merge_gossip(place, {"assam": UNRATED}, 0, [gossip("db1", "assam", sibling(5, c0=1))])
+    changes = merge_gossip(place, {"assam": UNRATED}, Digest(), [gossip("db1", "assam", sibling(5, c0=1))])
 
     assert changes == Changes()
 
@@ -409,7 +424,7 @@ def test_a_record_that_comes_home_does_not_count_in_the_digest():
     place = shard_of_ring(1, digest_length=2)
     records = [gossip("db1", "assam", sibling(5, c0=1)), gossip("db0", "sencha", sibling(3, c0=1))]
 
-    changes = merge_gossip(place, {"assam": UNRATED, "sencha": UNRATED}, 0, records)
+    changes = merge_gossip(place, {"assam": UNRATED, "sencha": UNRATED}, Digest(), records)
 
     assert changes.remembered == [gossip("db0", "sencha", sibling(3, c0=1))]
     assert changes.now_due == 0
@@ -417,7 +432,9 @@ def test_a_record_that_comes_home_does_not_count_in_the_digest():
 
 def test_a_shard_knows_its_name_from_longer_ones():
     """db1 is not db10."""
-    changes = merge_gossip(shard_of_ring(1, ndb=11), {"assam": UNRATED}, 0, [gossip("db10", "assam", sibling(5, c0=1))])
+    changes = merge_gossip(
+        shard_of_ring(1, ndb=11), {"assam": UNRATED}, Digest(), [gossip("db10", "assam", sibling(5, c0=1))]
+    )
 
     assert changes.values == {"assam": value_of(sibling(5, c0=1))}
 
@@ -429,7 +446,7 @@ def test_several_records_about_one_tea_in_one_step_build_on_each_other():
         gossip("db0", "assam", sibling(0, c0=0)),
     ]
 
-    changes = merge_gossip(shard_of_ring(1), {"assam": UNRATED}, 0, records)
+    changes = merge_gossip(shard_of_ring(1), {"assam": UNRATED}, Digest(), records)
 
     first, both = value_of(sibling(1, c0=1)), value_of(sibling(1, c0=1), sibling(2, c1=1))
     assert changes.values == {"assam": both}
@@ -443,20 +460,20 @@ def test_several_records_about_one_tea_in_one_step_build_on_each_other():
 def test_gossip_leaves_what_was_loaded_alone():
     stored = {"assam": value_of(sibling(5, c0=1))}
 
-    merge_gossip(shard_of_ring(1), stored, 0, [gossip("db0", "assam", sibling(2, c0=2))])
+    merge_gossip(shard_of_ring(1), stored, Digest(), [gossip("db0", "assam", sibling(2, c0=2))])
 
     assert stored == {"assam": value_of(sibling(5, c0=1))}
 
 
 def test_no_gossip_changes_nothing():
-    assert merge_gossip(shard_of_ring(digest_length=2), {}, 1, []) == Changes()
+    assert merge_gossip(shard_of_ring(digest_length=2), {}, Digest(1), []) == Changes()
 
 
 # ---- a value that was damaged by hand
 
 
 def test_a_write_to_a_damaged_value_changes_nothing_and_is_not_remembered():
-    written, changes = merge_writes(shard_of_ring(), {"assam": DAMAGED}, 0, [put_rating("assam", 5, c0=1)])
+    written, changes = merge_writes(shard_of_ring(), {"assam": DAMAGED}, Digest(), [put_rating("assam", 5, c0=1)])
 
     assert written == [DAMAGED]
     assert changes == Changes()
@@ -466,7 +483,7 @@ def test_a_damaged_value_does_not_hold_up_the_other_writes_of_its_step():
     stored = {"assam": DAMAGED, "sencha": UNRATED}
     writes = [put_rating("assam", 5, c0=1), put_rating("sencha", 3, c0=1), put_rating("assam", 4, c0=2)]
 
-    written, changes = merge_writes(shard_of_ring(), stored, 0, writes)
+    written, changes = merge_writes(shard_of_ring(), stored, Digest(), writes)
 
     assert written == [DAMAGED, Written(value_of(sibling(3, c0=1)), "stored"), DAMAGED]
     assert changes.values == {"sencha": value_of(sibling(3, c0=1))}
@@ -477,7 +494,7 @@ def test_gossip_replaces_a_damaged_value():
     """What other shards hold is the best there is."""
     record = gossip("db0", "assam", sibling(5, c0=1))
 
-    changes = merge_gossip(shard_of_ring(1), {"assam": DAMAGED}, 0, [record])
+    changes = merge_gossip(shard_of_ring(1), {"assam": DAMAGED}, Digest(), [record])
 
     assert changes.removed == ["assam"]
     assert changes.values == {"assam": record.value}
@@ -487,21 +504,21 @@ def test_gossip_replaces_a_damaged_value():
 def test_a_second_record_about_a_damaged_value_adds_to_the_first():
     records = [gossip("db0", "assam", sibling(5, c0=1)), gossip("db2", "assam", sibling(2, c1=1))]
 
-    changes = merge_gossip(shard_of_ring(1), {"assam": DAMAGED}, 0, records)
+    changes = merge_gossip(shard_of_ring(1), {"assam": DAMAGED}, Digest(), records)
 
     assert changes.removed == ["assam"]
     assert changes.values == {"assam": value_of(sibling(5, c0=1), sibling(2, c1=1))}
 
 
 def test_a_record_that_comes_home_leaves_a_damaged_value_as_it_is():
-    changes = merge_gossip(shard_of_ring(1), {"assam": DAMAGED}, 0, [gossip("db1", "assam", sibling(5, c0=1))])
+    changes = merge_gossip(shard_of_ring(1), {"assam": DAMAGED}, Digest(), [gossip("db1", "assam", sibling(5, c0=1))])
 
     assert changes == Changes()
 
 
 def test_a_record_without_siblings_leaves_a_damaged_value_as_it_is():
     """It has nothing to put in its place."""
-    changes = merge_gossip(shard_of_ring(1), {"assam": DAMAGED}, 0, [gossip("db0", "assam")])
+    changes = merge_gossip(shard_of_ring(1), {"assam": DAMAGED}, Digest(), [gossip("db0", "assam")])
 
     assert changes == Changes()
 
@@ -522,14 +539,14 @@ class Ring:
     def put_rating(self, shard_id, tea, rating, **entries):
         write = Write(tea, sibling(rating, **entries))
         place, digest = self.places[shard_id], self.digests[shard_id]
-        _, changes = merge_writes(place, self._load(shard_id, [tea]), len(digest), [write])
+        _, changes = merge_writes(place, self._load(shard_id, [tea]), Digest(len(digest)), [write])
         self._store(shard_id, changes)
         return write.sibling
 
     def deliver_gossip(self, shard_id, records):
         place, digest = self.places[shard_id], self.digests[shard_id]
         stored = self._load(shard_id, [record.key for record in records])
-        changes = merge_gossip(place, stored, len(digest), records)
+        changes = merge_gossip(place, stored, Digest(len(digest)), records)
         self.forwarded[place.name] += len(changes.remembered)
         self._store(shard_id, changes)
 

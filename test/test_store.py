@@ -11,7 +11,7 @@ from harness import CALL_S, eventually, gone, stopped
 from shardparts import sibling, store_of, stored, value_of
 
 from emporium import wire
-from emporium.shard import Changes
+from emporium.shard import Changes, Digest
 from emporium.siblings import UNRATED, Damaged, Value
 from emporium.store import DEADLINE_S, Found, StoreDown, StoreUnsure
 from emporium.wire import Cursor, Record
@@ -35,7 +35,7 @@ def test_what_was_never_stored_is_unrated(store):
     found = store.load(["assam", "bancha"])
 
     assert found.values == {"assam": UNRATED, "bancha": UNRATED}
-    assert (found.digest_count, found.due_count, found.cursor) == (0, 0, None)
+    assert (found.digest.count, found.due_count, found.cursor) == (0, 0, None)
 
 
 def test_no_teas_can_be_loaded_too(store):
@@ -108,7 +108,7 @@ def test_the_digest_is_counted_and_becomes_due_oldest_first(store):
 
     found = store.load([])
 
-    assert (found.digest_count, found.due_count) == (1, 2)
+    assert (found.digest.count, found.due_count) == (1, 2)
     assert store.due(most=10) == texts(1, 2)
 
 
@@ -208,7 +208,7 @@ def test_a_flush_takes_everything(store, by_hand):
 
     by_hand.flushall()
 
-    assert store.load(["assam"]) == Found({"assam": UNRATED}, 0, 0, None)
+    assert store.load(["assam"]) == Found({"assam": UNRATED}, Digest(), 0, None)
     assert store.counts() == {"keys": 0, "digest": 0, "due": 0, "set-aside": 0}
 
 

@@ -247,7 +247,7 @@ def test_the_siblings_of_a_record_are_taken_in_canonical_form():
         ({"primary": "0"}, "primary: Expected `str`, got `int`"),
         ({"key": "null"}, "key: Expected `str`, got `null`"),
         ({"choices": "2"}, "choices: Expected `array`, got `int`"),
-        ({"choices": "[true]"}, "choices[0]: Expected `int | float`, got `bool`"),
+        ({"choices": "[true]"}, "choices[0]: Expected `int | float | null`, got `bool`"),
         ({"choices": "[1,2e7]"}, "choices[1]: Expected `float` <= 1000000.0"),
         ({"choices": "[1e400]"}, "choices[0]: Number out of range"),
         ({"clocks": '"c0"'}, "clocks: Expected `object | array`, got `str`"),

@@ -1,0 +1,138 @@
+"""How a shard that has lost its memory, or a part of it, gets back what it had acknowledged.
+
+Of a write that was acknowledged here and is not stored here any more, a copy may be in the log of my own channel, at
+my successor, or further round the ring. So these are heard:
+
+    my own channel   first: what the successor takes from it meanwhile, the successor then has
+    the other shards in the order of the ring, up to the first that has its memory whole: all of those must answer
+    the rest         those that answer
+
+When all have lost their memory each hears all, and then all go on: nobody waits for anybody for ever. One that must be
+heard and does not answer is waited for, unless an operator gives it up: ./tea recover db2 --without db3.
+
+What had not left this shard yet is lost with its disk, unless durability is 2.
+"""
+
+import logging
+
+from emporium.antientropy import round_with
+from emporium.failures import PeerError
+from emporium.replica import NotYet
+from emporium.siblings import UNRATED, merge
+from emporium.store import StoreDown, StoreUnsure
+from emporium.turn import Busy
+from emporium.wire import decode_record
+
+log = logging.getLogger(__name__)
+
+QUEUE = "q"  # as ./tea status calls it
+MOST_REPAIRED = 64  # damaged teas at a time
+
+
+class Unheard(Exception):
+    """One that must be heard has not answered."""
+
+
+class Recovery:
+    """Of one guarded shard; `others` are the OtherShards, its successor first. For one caller at a time.
+
+    without  names of shards, and "q" for the queue, that an operator has given up on
+    trouble  who has not been heard yet and why, in words; None while nothing is amiss
+    """
+
+    def __init__(self, shard, replica, others):
+        self.without = set()
+        self.trouble = None
+        self._shard, self._replica, self._others = shard, replica, others
+        self._damaged = {}  # {tea: None} that wait for their repair, in order
+
+    def note_damage(self, teas):
+        """These teas have damaged values."""
+        self._damaged.update(dict.fromkeys(teas))
+
+    def give_up_on(self, names):
+        """Recover without these. Returns what may be lost by that, in words."""
+        self.without.update(names)
+        given_up = ", ".join(sorted(self.without))
+        return (
+            f"writes that {self._shard.place.name} acknowledged before it lost its memory, and of which only "
+            f"{given_up} has a copy: strong reads go back to what was there before them, until they meet again"
+        )
+
+    def work(self):
+        """Recover, or repair, if there is need. What could not be done now is tried at the next call."""
+        if not self._shard.store.recovering and not self._damaged:
+            self.trouble = None
+            return
+        try:
+            if self._shard.store.recovering:
+                self._recover()
+            if self._damaged:
+                self._repair(list(self._damaged)[:MOST_REPAIRED])
+            self.trouble = None
+        except (Unheard, NotYet, Busy, StoreDown, StoreUnsure) as error:
+            self.trouble = str(error)
+
+    def _recover(self):
+        why = self._shard.store.recovering
+        records = self._heard_from_queue()
+        self._replica.absorb(records)
+        self._hear_others(lambda other: round_with(other, self._replica, skips_news=False))
+        with self._shard.turn:
+            self._shard.store.load([])
+            self._shard.store.end_recovery()
+        given_up = f", without {', '.join(sorted(self.without))}" if self.without else ""
+        self.without.clear()
+        log.warning("recovered%s: %s", given_up, why)
+
+    def _repair(self, teas):
+        """Give these teas what the replicas, and what has not been told yet, have of them."""
+        values = dict.fromkeys(teas, UNRATED)
+        wanted = set(teas)
+
+        def add(records):
+            for _, tea, value in records:
+                if tea in wanted:
+                    values[tea] = merge(values[tea], value.siblings)
+
+        add(self._shard.store.waiting())
+        add(self._heard_from_queue())
+        self._hear_others(lambda other: add(other.exchange([], teas).records))
+        found = {tea: value for tea, value in values.items() if value != UNRATED}
+        if count := self._replica.replace_damaged(found):
+            log.warning("%s damaged values were repaired from the replicas", count)
+        for tea in teas:
+            del self._damaged[tea]
+        if nowhere := wanted - found.keys():
+            log.error("nobody else holds these damaged teas: %s", sorted(nowhere))
+
+    def _heard_from_queue(self):
+        """The Records of my own channel, done with or not. Raises Unheard."""
+        if QUEUE in self.without or not self._others:
+            return []
+        try:
+            texts = self._shard.queue.held(self._shard.place.name)
+        except PeerError as error:
+            raise Unheard(str(error)) from error
+        records = []
+        for text in texts:
+            try:
+                records.append(decode_record(text))
+            except ValueError as error:
+                log.error("a record of my own channel makes no sense: %s: %r", error, text[:500])
+        return records
+
+    def _hear_others(self, hear):
+        """hear(other) for all that must be heard, and for the rest as far as they answer. Raises Unheard."""
+        must_hear = True
+        for other in self._others:
+            if other.name in self.without:
+                continue
+            try:
+                hear(other)
+            except PeerError as error:
+                if must_hear:
+                    raise Unheard(str(error)) from error
+                log.warning("not heard, and not needed: %s", error)
+            else:
+                must_hear = must_hear and other.is_recovering

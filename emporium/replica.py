@@ -1,0 +1,159 @@
+"""A shard as a replica: what it holds, compared with what another one holds, and made equal. All outside its steps.
+
+    compare    another shard's sums of fingerprints with mine: which teas in which buckets
+    exchange   merge what it gives, and give what it wants
+    look_over  read what is stored, page by page: for the fingerprints, and to find what is damaged
+
+Merging is the same join as that of gossip, so that what comes twice, late or in another order changes nothing. What is
+merged so is not told on: each shard compares with its neighbour.
+"""
+
+from emporium import wire
+from emporium.fingerprints import Fingerprints
+from emporium.shard import Changes, merge_held
+from emporium.siblings import UNRATED, Damaged
+
+MOST_LISTED = 4096  # teas in one answer to compare
+MERGED_SIBLINGS = 256  # in one turn, so that requests wait for no more than some milliseconds
+LOOKED_OVER = 200  # teas in one page
+
+
+class NotYet(Exception):
+    """What is stored has not been looked over since the start: nothing can be compared."""
+
+
+class Replica:
+    """Of one guarded shard. Raises Busy, StoreDown and StoreUnsure where its Redis is needed.
+
+    `bind` gives it the shard: a store needs `learned` before there is a shard.
+    """
+
+    def __init__(self, fingerprints=None):
+        self.fingerprints = fingerprints or Fingerprints()
+        self.shard = None
+        self._page = 0  # the next one to look over
+        self._is_known = False  # whether all pages have been looked over since the memory began
+        self._life = None
+
+    def bind(self, shard):
+        self.shard = shard
+
+    def learned(self, tea, check, is_news):
+        """The store has changed the value of this tea; see Store."""
+        self.fingerprints.put(tea, check and int(check, 16), is_news)
+
+    # ---- answers to another shard
+
+    def compare(self, sums, first):
+        """(buckets, news, next) as in wire.Compared. Raises NotYet."""
+        self.require_known()
+        news, listed, buckets = self.fingerprints.news(), 0, {}
+        for bucket in self.fingerprints.differing(sums, first):
+            if listed > MOST_LISTED:
+                return buckets, _news_in(buckets, news), bucket
+            buckets[bucket] = self.fingerprints.of(bucket)
+            listed += len(buckets[bucket]) + 1
+        return buckets, _news_in(buckets, news), None
+
+    def values(self, teas):
+        """The values of these teas as Records, of those that are stored and not damaged."""
+        found = self.shard.store.peek(teas)
+        return [
+            wire.Record(self.shard.place.name, tea, value)
+            for tea, value in found.items()
+            if not isinstance(value, Damaged) and value != UNRATED
+        ]
+
+    def page(self, page, most):
+        """(Records, the next page or None): see Store.page."""
+        rows, following = self.shard.store.page(page, most)
+        name = self.shard.place.name
+        records = [wire.Record(name, tea, value) for tea, value, _ in rows if not isinstance(value, Damaged)]
+        return records, following or None
+
+    # ---- changes
+
+    def absorb(self, records):
+        """Merge these Records into what is stored, and tell nobody. Returns how many teas that changed."""
+        changed = 0
+        while records:
+            some = _few(records)
+            records = records[len(some) :]
+            with self.shard.turn:
+                changed += self._merge(some)
+        return changed
+
+    def _merge(self, records):
+        values = self.shard.store.load({record.key for record in records}).values
+        changes = Changes()
+        for _, tea, told in records:
+            before = changes.values.get(tea, values[tea])
+            if isinstance(before, Damaged):  # one replica may not know all that it held: see recovery.py
+                self.shard.on_damage([tea])
+                continue
+            after = merge_held(before, told)
+            if after is not None and after is not before:
+                changes.values[tea] = after
+        self.shard.store.change(changes, is_news=False)
+        return len(changes.values)
+
+    def replace_damaged(self, values):
+        """Let these take the places of values that are damaged, {tea: Value}. Returns how many were."""
+        with self.shard.turn:
+            found = self.shard.store.load(values).values
+            damaged = [tea for tea in values if isinstance(found[tea], Damaged)]
+            mended = {tea: values[tea] for tea in damaged}
+            self.shard.store.change(Changes(removed=damaged, values=mended, repaired=len(damaged)), is_news=False)
+        return len(damaged)
+
+    # ---- what is stored
+
+    def require_known(self):
+        if not self._is_known:
+            raise NotYet("what is stored here has not been looked over yet")
+
+    def look(self):
+        """Read where the shard stands: it takes its Redis over, if need be, and notices that it has lost something."""
+        with self.shard.turn:
+            self.shard.store.load([])
+        life = self.shard.store.standing.life
+        if life != self._life:
+            self._life, self._page, self._is_known = life, 0, False
+            self.fingerprints.clear()
+
+    def look_over(self):
+        """One page of what is stored; all pages, the first time. Damaged values are noticed."""
+        while True:
+            with self.shard.turn:  # else a fingerprint could be put after that of a newer value
+                rows, self._page = self.shard.store.page(self._page, LOOKED_OVER)
+                for tea, _, check in rows:
+                    self.fingerprints.put(tea, check and int(check, 16))
+            if damaged := [tea for tea, value, _ in rows if isinstance(value, Damaged)]:
+                self.shard.on_damage(damaged)
+            if self._is_known:
+                return
+            self._is_known = self._page == 0
+
+
+def differences(mine, buckets, skipped=frozenset()):
+    """(teas to give, teas to want) between my Fingerprints and another shard's `buckets`, but for the skipped."""
+    give, want = [], []
+    for bucket, theirs in buckets.items():
+        ours = mine.of(bucket)
+        give += [tea for tea, found in ours.items() if tea not in skipped and theirs.get(tea) != found]
+        want += [tea for tea, found in theirs.items() if tea not in skipped and ours.get(tea) != found]
+    return give, want
+
+
+def _news_in(buckets, news):
+    return [tea for teas in buckets.values() for tea in teas if tea in news]
+
+
+def _few(records):
+    """The first of these records: so many that they have about 256 siblings."""
+    siblings = 0
+    for count, record in enumerate(records, 1):
+        siblings += len(record.value.siblings)
+        if siblings >= MERGED_SIBLINGS:
+            return records[:count]
+    return records
