@@ -90,6 +90,9 @@ def parser():
     made.add_argument("--fresh", action="store_true", help="throw away what is stored in DIR first")
     _add_port_base(made, default=2500)
     made.add_argument("--quiet", action="store_true", help="keep the services' output off the terminal")
+    made.add_argument(
+        "--no-restart", dest="restart", action="store_false", help="leave dead what dies, rather than start it again"
+    )
     made.add_argument("--detach", action="store_true", help="run behind the terminal; ./tea down ends it")
 
     made = command("down", run_down, "end a running cluster", "./tea down")
@@ -160,7 +163,8 @@ def run_up(asked):
     again = ["--ndb", str(asked.ndb), "--digest-length", str(asked.digest_length)]
     again += ["--durability", str(asked.durability)]
     again += ["--data", os.path.abspath(asked.data), "--port-base", str(asked.port_base)]
-    return up.up_detached(again + ["--fresh"] * asked.fresh, asked.port_base)
+    again += ["--fresh"] * asked.fresh + ["--no-restart"] * (not asked.restart)
+    return up.up_detached(again, asked.port_base)
 
 
 def run_down(asked):

@@ -21,10 +21,11 @@ from emporium.cluster import START_S, Cluster, guarded_options
 from emporium.environment import PYTHON, ROOT, SetupFailed
 from emporium.ports import COURSE_BASE, Ports, PortTaken
 from emporium.service import StartFailed
+from emporium.supervisor import Supervisor
 
 COLOURS = {"lb": "green", "q": "yellow", "db": "cyan", "r": "magenta"}
 DOWN_S = 30
-WATCH_S = 0.5
+WATCH_S = 0.05
 
 
 def up(asked):
@@ -55,9 +56,9 @@ def up(asked):
             told.on_second = cluster.kill
             try:
                 cluster.start()
-                with running.noted(cluster, folder):
+                with running.noted(cluster, folder) as note_anew:
                     _greet(cluster, folder)
-                    _watch(cluster, told)
+                    _watch(cluster, told, note_anew, asked.restart)
             finally:
                 if told.count == 1:
                     _say("tea: stopping; Ctrl-C once more ends everything at once", sys.stderr)
@@ -192,15 +193,18 @@ def _require_free(layout, ndb):
         raise
 
 
-def _watch(cluster, told):
-    """Returns when we are told to stop. A service that ends before that is named; the others go on."""
-    mourned = set()
+def _watch(cluster, told, note_anew, restarts):
+    """Returns when we are told to stop. A service that ends before that is named, and started again if `restarts`."""
+    supervisor = Supervisor(
+        cluster.services, lambda text: _say(text, sys.stderr), is_stopping=lambda: told.count > 0, restarts=restarts
+    )
     while not told.wait(WATCH_S):
-        for service in cluster.services:
-            if not service.is_running and service.name not in mourned:
-                mourned.add(service.name)
-                end = service.end_of_log(5)
-                _say(f"tea: {service.name} ended {service.ending()}; its log ends:\n{end}", sys.stderr)
+        if not supervisor.look():
+            continue
+        try:
+            note_anew()
+        except OSError as error:
+            _say(f"tea: ./tea status may show pids from before, since they could not be noted: {error}", sys.stderr)
 
 
 def _greet(cluster, folder):
