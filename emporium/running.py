@@ -53,7 +53,19 @@ class Note(msgspec.Struct):
 
 @contextmanager
 def noted(cluster, data):
-    """Inside, others find this cluster."""
+    """Inside, others find this cluster. Gives a function that notes it anew, for when one of its processes is another.
+
+    That function raises OSError, and the note from before stands then.
+    """
+    path = NOTES / f"{os.getpid()}.json"
+    try:
+        _write_note(path, cluster, data)
+        yield lambda: _write_note(path, cluster, data)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _write_note(path, cluster, data):
     me = psutil.Process()
     note = Note(
         me.pid,
@@ -64,14 +76,9 @@ def noted(cluster, data):
         [Started(service.name, service.process.pid, service.port, service.url) for service in cluster.services],
     )
     NOTES.mkdir(parents=True, exist_ok=True)
-    path = NOTES / f"{me.pid}.json"
     unfinished = path.with_suffix(".new")
     unfinished.write_bytes(msgspec.json.encode(note))
     os.replace(unfinished, path)
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
 
 
 def find_all():

@@ -40,14 +40,17 @@ class Service:
         self._last_lines = []
 
     def start(self):
-        """Start the process; returns at once."""
+        """Start the process, again when an earlier one has ended; returns at once. Raises OSError or StartFailed."""
         bound = [_setpriv(), "--pdeathsig", "KILL", "--"] if self._dies_with_us else []
         environ = {name: value for name, value in os.environ.items() if name != "PORT"}
         options = {"cwd": ROOT, "env": environ, "stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
         options["start_new_session"] = True  # so that Ctrl-C at the terminal reaches the launcher only
         if callable(self._log):
             self.process = subprocess.Popen(bound + self.command, stdout=subprocess.PIPE, **options)
-            self._pump = threading.Thread(target=self._pump_lines, name=f"log-{self.name}", daemon=True)
+            self._last_lines = []
+            self._pump = threading.Thread(
+                target=self._pump_lines, args=(self.process.stdout,), name=f"log-{self.name}", daemon=True
+            )
             self._pump.start()
         else:
             with open(self._log, "ab") as log:
@@ -106,12 +109,12 @@ class Service:
         """Leave the process running behind us: from now on it is nobody's."""
         self.process.returncode = 0  # else Python warns of a child that was never waited for
 
-    def _pump_lines(self):
-        for line in self.process.stdout:
+    def _pump_lines(self, output):
+        for line in output:
             text = line.decode(errors="replace").rstrip()
             self._last_lines = [*self._last_lines[-19:], text]
             self._log(text)
-        self.process.stdout.close()
+        output.close()
 
 
 def stop_these(services):

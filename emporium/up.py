@@ -17,33 +17,48 @@ from queue import Empty, SimpleQueue
 from termcolor import colored
 
 from emporium import datafolder, redisbinary, running
-from emporium.cluster import START_S, Cluster
+from emporium.cluster import START_S, Cluster, guarded_options
 from emporium.environment import PYTHON, ROOT, SetupFailed
 from emporium.ports import COURSE_BASE, Ports, PortTaken
 from emporium.service import StartFailed
+from emporium.supervisor import Supervisor
 
 COLOURS = {"lb": "green", "q": "yellow", "db": "cyan", "r": "magenta"}
 DOWN_S = 30
-WATCH_S = 0.5
+WATCH_S = 0.05
 
 
-def up(ndb, digest_length, data, is_fresh, port_base, is_quiet):
-    """Run a cluster until we are told to stop. Returns the exit code: 0 stopped as asked, 1 it did not come up."""
+def up(asked):
+    """Run a cluster until we are told to stop. Returns the exit code: 0 stopped as asked, 1 it did not come up.
+
+    `asked` has the options of `./tea up` as attributes (emporium/command.py).
+    """
     told = Told()
-    layout = Ports(port_base)
+    layout = Ports(asked.port_base)
     try:
         programs = redisbinary.find_or_install()
-        _require_free(layout, ndb)
-        with datafolder.opened(data, ndb, is_fresh) as folder, Logs(folder / "log", is_quiet) as logs:
-            in_files = {"data-dir": str(folder / "q"), "fsync": "group"}
-            cluster = Cluster(layout, ndb, digest_length, folder, logs.of, programs, queue_options=in_files)
+        _require_free(layout, asked.ndb)
+        with datafolder.opened(asked.data, asked.ndb, asked.fresh) as folder, Logs(folder / "log", asked.quiet) as logs:
+            cluster = Cluster(
+                layout,
+                asked.ndb,
+                asked.digest_length,
+                folder,
+                logs.of,
+                programs,
+                queue_options={"data-dir": str(folder / "q"), "fsync": "group"},
+                shard_options=lambda index: {
+                    **guarded_options(folder / f"db{index}"),
+                    "durability": asked.durability,
+                },
+            )
             cluster.is_cancelled = lambda: told.count > 0
             told.on_second = cluster.kill
             try:
                 cluster.start()
-                with running.noted(cluster, folder):
+                with running.noted(cluster, folder) as note_anew:
                     _greet(cluster, folder)
-                    _watch(cluster, told)
+                    _watch(cluster, told, note_anew, asked.restart)
             finally:
                 if told.count == 1:
                     _say("tea: stopping; Ctrl-C once more ends everything at once", sys.stderr)
@@ -178,15 +193,18 @@ def _require_free(layout, ndb):
         raise
 
 
-def _watch(cluster, told):
-    """Returns when we are told to stop. A service that ends before that is named; the others go on."""
-    mourned = set()
+def _watch(cluster, told, note_anew, restarts):
+    """Returns when we are told to stop. A service that ends before that is named, and started again if `restarts`."""
+    supervisor = Supervisor(
+        cluster.services, lambda text: _say(text, sys.stderr), is_stopping=lambda: told.count > 0, restarts=restarts
+    )
     while not told.wait(WATCH_S):
-        for service in cluster.services:
-            if not service.is_running and service.name not in mourned:
-                mourned.add(service.name)
-                end = service.end_of_log(5)
-                _say(f"tea: {service.name} ended {service.ending()}; its log ends:\n{end}", sys.stderr)
+        if not supervisor.look():
+            continue
+        try:
+            note_anew()
+        except OSError as error:
+            _say(f"tea: ./tea status may show pids from before, since they could not be noted: {error}", sys.stderr)
 
 
 def _greet(cluster, folder):

@@ -14,62 +14,13 @@ import pytest
 import redis
 from asking import ask
 from harness import deadline_in, eventually, is_alive
+from teacommand import Up, tea
 
 from emporium.environment import ROOT
 from emporium.ports import Ports, is_free
 from emporium.up import Logs
 
 COMMANDS = ["up", "down", "test", "bench", "put", "get", "delete", "list", "status", "doctor"]
-
-
-def tea(*words, **options):
-    """The finished command: its returncode, stdout and stderr."""
-    command = [sys.executable, str(ROOT / "tea"), *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, **options)
-
-
-class Up:
-    """`./tea up` in the foreground, on free ports."""
-
-    def __init__(self, data, ndb=2, layout=None, extra=(), output=None, **options):
-        self.data = data
-        self.layout = layout or Ports.find_free(ndb)
-        self.base = ["--port-base", str(self.layout.base)]
-        command = [sys.executable, str(ROOT / "tea"), "up", "--ndb", str(ndb), "--data", str(data), *self.base, *extra]
-        self._output = data.parent / f"{data.name}.out"
-        with open(self._output, "w") as file:
-            output = output or file
-            self.process = subprocess.Popen(command, stdout=output, stderr=output, **options)
-        self.pids = []
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *failure):
-        self.process.kill()
-        self.process.wait()
-
-    def wait_until_open(self):
-        def is_open():
-            assert self.process.poll() is None, self.said()
-            return "Try:" in self.said()
-
-        eventually(is_open, "the cluster is open", within_s=20)
-        self.pids = [service["pid"] for service in self.status()]
-        return self
-
-    def said(self):
-        return self._output.read_text()
-
-    def status(self):
-        return json.loads(tea("status", "--json", *self.base).stdout)["services"]
-
-    def status_if_any(self):
-        done = tea("status", "--json", *self.base)
-        return json.loads(done.stdout)["services"] if done.returncode == 0 else []
-
-    def all_are_gone(self):
-        return not any(is_alive(pid) for pid in self.pids)
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +99,17 @@ def test_what_is_answered_is_on_the_disk(open_tea):
     assert (settings["appendonly"], settings["appendfsync"]) == ("yes", "always")
 
 
+def test_every_shard_is_told_to_keep_its_word_and_how_often_to_store_before_it_answers(tmp_path):
+    with Up(tmp_path / "data", extra=["--durability", "2"]) as up:
+        up.wait_until_open()
+        shards = {service["name"]: service["pid"] for service in up.status() if service["name"].startswith("db")}
+
+        for name, pid in shards.items():
+            told = json.loads(psutil.Process(pid).cmdline()[-1])
+            assert told["data-dir"] == str(tmp_path / "data" / name)
+            assert (told["durability"], told["tombstones"], told["coalesce"], told["anti-entropy-s"]) == (2, 1, 1, 1)
+
+
 def test_what_was_stored_is_there_again_after_the_next_up(tmp_path):
     ports = Ports.find_free(2)
     base = ["--port-base", ports.base]
@@ -202,13 +164,16 @@ def test_a_folder_of_someone_else_is_refused_and_left_as_it_is(fresh, tmp_path):
 def test_fresh_throws_away_what_a_cluster_has_stored_and_nothing_else(tmp_path):
     with Up(tmp_path / "data") as up:
         up.wait_until_open()
+    (tmp_path / "data" / "db1").mkdir(exist_ok=True)
+    (tmp_path / "data" / "db1" / "identity").write_text("of a life before")
     (tmp_path / "data" / "r2d2").write_text("beep")
 
     with Up(tmp_path / "data", 1, extra=["--fresh"]) as up:
         up.wait_until_open()
 
     kept = ["cluster.json", "lock", "log", "q", "r0", "r2d2"]
-    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == kept
+    found = sorted(path.name for path in (tmp_path / "data").iterdir() if path.name != "db0")  # of the shard of now
+    assert found == kept
 
 
 def test_an_interrupted_detached_start_leaves_no_process(tmp_path):
@@ -226,7 +191,7 @@ def test_an_interrupted_detached_start_leaves_no_process(tmp_path):
 def test_a_cluster_whose_output_nobody_reads_goes_on_and_stops_in_order(tmp_path):
     """As in `./tea up 2>&1 | head -3`, or when its terminal is closed."""
     reader, writer = os.pipe()
-    with Up(tmp_path / "data", output=writer) as up:
+    with Up(tmp_path / "data", output=writer, extra=["--no-restart"]) as up:
         os.close(writer)
         os.close(reader)
         eventually(lambda: len(up.status_if_any()) == 6, "the cluster is open")
@@ -280,8 +245,8 @@ def test_a_detached_start_that_fails_says_why(tmp_path):
     assert "was made for 3 shards" in done.stderr
 
 
-def test_a_service_that_dies_is_named_and_the_others_go_on(tmp_path):
-    with Up(tmp_path / "data") as up:
+def test_a_service_that_dies_without_restarts_is_named_and_the_others_go_on(tmp_path):
+    with Up(tmp_path / "data", extra=["--no-restart"]) as up:
         up.wait_until_open()
         [shard] = [service for service in up.status() if service["name"] == "db1"]
 
@@ -374,7 +339,7 @@ def test_wrong_use_is_told_and_returns_2(words, complaint, open_tea):
 
 
 def test_a_shard_that_cannot_be_reached_is_told_and_returns_4(tmp_path):
-    with Up(tmp_path / "data", ndb=1) as up:
+    with Up(tmp_path / "data", ndb=1, extra=["--no-restart"]) as up:
         up.wait_until_open()
         [shard] = [service["pid"] for service in up.status() if service["name"] == "db0"]
         os.kill(shard, signal.SIGKILL)
