@@ -8,6 +8,7 @@ from emporium.store import StoreDown, StoreUnsure
 from emporium.turn import Busy
 
 DELETED = b'{"rating":null}'
+SERVING = "serving"
 
 
 def operation_of(asked):
@@ -66,7 +67,8 @@ def checks(shard):
     """What /readyz says of this shard."""
     found = {"redis": shard.store.trouble(), "queue": _trouble_with_queue(shard)}
     if shard.store.is_guarded:
-        found["memory"] = shard.store.not_mine or shard.store.recovering
+        state = _state(shard.store)
+        found["memory"] = None if state == SERVING else state
     return found
 
 
@@ -95,18 +97,19 @@ def status(shard, recovery, others):
         return told
     breakers = {"queue": shard.queue_watch.trouble, **{other.name: other.trouble for other in others}}
     return told | {
-        "state": _state(shard.store, recovery),
+        "state": _state(shard.store, recovery.trouble),
         "epoch": shard.store.standing and shard.store.standing.epoch,
         "lag-s": shard.lag_s,
         "breakers": {name: trouble for name, trouble in breakers.items() if trouble},
     }
 
 
-def _state(store, recovery):
+def _state(store, trouble=None):
+    """How the memory of a guarded shard is: serving, or what keeps it from that. `trouble`: of its recovery."""
     if store.not_mine:
         return f"fenced: {store.not_mine}"
     if store.standing is None:
         return "starting"
     if store.recovering:
-        return f"recovering: {store.recovering}" + (f"; {recovery.trouble}" if recovery.trouble else "")
-    return "serving"
+        return f"recovering: {store.recovering}" + (f"; {trouble}" if trouble else "")
+    return SERVING

@@ -309,13 +309,11 @@ class Store:
         answers = self._answers([*WATCHING, *(("CONFIG", "GET", name) for name in ASKED_OF_REDIS)], is_own=True)
         self._all_good(answers)
         _, _, fields, *configs = answers
-        configured = {name.decode(): value.decode() for config in configs for name, value in [config]}
-        for name, value in ASKED_OF_REDIS.items():
-            if configured[name] != value:
+        for (name, value), config in zip(ASKED_OF_REDIS.items(), configs, strict=True):
+            [found] = config.values()  # a map: the library speaks RESP3
+            if found.decode() != value:
                 asked = f"redis-cli -p {self.address.rpartition(':')[2]} config set {name} {value}"
-                self.not_mine = (
-                    f"Redis at {self.address} may lose what it stores: {name} is {configured[name]}: {asked}"
-                )
+                self.not_mine = f"Redis at {self.address} may lose what it stores: {name} is {found.decode()}: {asked}"
                 raise StoreDown(self.not_mine)
         standing = self._fence.claim(fence.standing_of(fields))
         words = ("life", standing.life, "epoch", standing.epoch, "step", standing.step)
