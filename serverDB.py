@@ -19,7 +19,7 @@ import time
 
 from flask import request
 
-from emporium import batch, replicaroutes, serving, web, wire
+from emporium import batch, replicaroutes, safequeue, serving, web, wire
 from emporium.bulkhead import Bulkhead
 from emporium.failures import PeerError
 from emporium.fence import Fence, Note
@@ -27,6 +27,7 @@ from emporium.guard import Watch, trouble_reaching
 from emporium.othershards import others_of
 from emporium.recovery import Recovery
 from emporium.replica import Replica
+from emporium.safequeue import SafeQueue
 from emporium.settings import DBSettings, from_command_line
 from emporium.shard import (
     Changes,
@@ -71,6 +72,7 @@ class Shard:
         self.turn = Turn(place.name, most_waiting, TURN_S)
         self.due_since = None  # since when something has been due, by the clock
         self.on_damage = lambda teas: None  # told the teas whose values a step has found to be damaged
+        self.safe_queue = SafeQueue(queue.peer)  # asked by durability 2 only
 
     def step(self, operations):
         """What each Write, Delete and Read of one tea came to, in the order of `operations`.
@@ -95,8 +97,8 @@ class Shard:
             self._store_and_gossip(found, changes, PORTION_RECORDS)
             if not self.place.keeps_tombstones:
                 written += [self._delete(each.tea, now) for each in deletes]
-            elif self.place.durability > 1 and not self._is_told(found):
-                written = [Unsafe() if isinstance(each, Written) else each for each in written]
+            elif self.place.durability > 1 and (why := self._why_unsafe(found)):
+                written = [Unsafe(why) if isinstance(each, Written) else each for each in written]
             read = [now[each.tea] for each in operations if isinstance(each, Read)]
             self._tend(found)
         # Of each kind, the outcomes stand in the order of its operations.
@@ -168,8 +170,8 @@ class Shard:
         changes.set_aside += senseless
         return left
 
-    def _is_told(self, found):
-        """Whether the queue has taken the writes of this step, if need be after some more calls."""
+    def _why_unsafe(self, found):
+        """Why the queue does not have the writes of this step, in words; None once it has. May tell it some more."""
         ends = self._now() + TELL_S
         try:
             while found.told_count < found.must_tell < math.inf and self._can_gossip() and self._now() < ends:
@@ -181,7 +183,9 @@ class Shard:
                 found.show(changes, told)
         except (StoreDown, StoreUnsure) as error:
             log.warning("gossip waits: %s", error)
-        return found.told_count >= found.must_tell
+        if found.told_count < found.must_tell:
+            return self.queue_watch.trouble or "much is due before it"
+        return self.safe_queue.trouble() if found.must_tell and self.place.has_neighbours else None
 
     def _step_while_recovering(self, operations, found):
         """Weak reads are answered from what is there so far, and gossip goes on; all else waits for the recovery."""
@@ -368,6 +372,8 @@ def store_of(settings, replica):
 def main():
     settings = from_command_line(DBSettings, port_name="hostport")
     serving.log_to(settings.logfile)
+    if settings.durability == 2 and settings.ndb > 1:
+        safequeue.refuse(Queue(settings.qport).peer)
     app = create_app(settings)
     serving.serve(app, f"db{settings.id}", settings.host, settings.hostport)
 

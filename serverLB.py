@@ -26,6 +26,7 @@ from emporium import serving, web, wire
 from emporium.batch import Operation, Outcome
 from emporium.bulkhead import Bulkhead
 from emporium.failures import BadAnswer, NoAnswer, NotReached, PeerError
+from emporium.guard import RetryBudget
 from emporium.settings import LBSettings, from_command_line
 from emporium.shardpeer import ALL_S, SHARD_S, ShardPeer
 from vectorclock import VectorClock
@@ -52,6 +53,7 @@ def create_app(settings, draw=random.randrange):
         ShardPeer(f"db{index}", settings.db_base_port + index, most_waiting, settings.gather)
         for index in range(settings.ndb)
     ]
+    retries = RetryBudget()
     lists = Bulkhead(MOST_LISTS, lambda: web.unavailable(f"the load balancer makes {MOST_LISTS} lists already"))
     ask_all = ThreadPoolExecutor(max_workers=min(settings.ndb, 16), thread_name_prefix="ask").map
     app = web.create_app_for(
@@ -74,7 +76,7 @@ def create_app(settings, draw=random.randrange):
         if not weak_is_asked():
             return at_primary(Operation("GET", web.tea_name(tea)))
         read = Operation("GET", web.tea_name(tea), weak=True)
-        answer = read_anywhere(shards, draw(settings.ndb), read)
+        answer = read_anywhere(shards, draw(settings.ndb), read, retries)
         return answer if is_at_least(answer, seen) else at_primary(Operation("GET", read.tea))
 
     @app.delete("/rating/<tea>")
@@ -125,13 +127,20 @@ def is_at_least(answer, seen):
     return seen <= (wire.decode_clock(told) if told else wire.clock_of_reading(answer.body))
 
 
-def read_anywhere(shards, first, read):
-    """The answer of shard number `first`, or else of the next one round the ring that has one, within 2 s in all."""
+def read_anywhere(shards, first, read, retries):
+    """The answer of shard number `first`, or else of the next one round the ring that has one, within 2 s in all.
+
+    Those that are known to be away come last. To ask one more costs of the RetryBudget: when many shards fail under
+    load, asking each of them for each read would keep them down.
+    """
     ends = time.monotonic() + ALL_S
-    given = or_problem(shards[first], read, shards[first].ask)
-    for shard in [*shards[first + 1 :], *shards[:first]]:
+    in_turn = [*shards[first:], *shards[:first]]
+    in_turn.sort(key=lambda shard: shard.is_away)
+    retries.earn()
+    given = or_problem(in_turn[0], read, in_turn[0].ask)
+    for shard in in_turn[1:]:
         left_s = ends - time.monotonic()
-        if given.status < 500 or left_s <= 0:
+        if given.status < 500 or left_s <= 0 or not retries.spend():
             break
         given = or_problem(shard, read, partial(shard.ask_alone, deadline_s=min(SHARD_S, left_s)))
     return given

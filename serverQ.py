@@ -32,7 +32,10 @@ def create_app(settings):
         shelves = Shelves(settings.data_dir, settings.fsync, settings.segment_bytes)
     channels = Channels(shelves, Limits(settings.most_records, settings.most_bytes))
     app = web.create_app_for(
-        "q", settings.threads, checks=lambda: {"channels": channels.trouble()}, status=lambda: status(channels)
+        "q",
+        settings.threads,
+        checks=lambda: {"channels": channels.trouble()},
+        status=lambda: status(settings, channels),
     )
     app.at_stop, app.at_end = channels.wake, channels.close
 
@@ -95,8 +98,10 @@ def create_app(settings):
     return app
 
 
-def status(channels):
-    return {"durable": channels.is_durable, "channels": {name: each.waiting for name, each in channels.all().items()}}
+def status(settings, channels):
+    fsync = settings.fsync if channels.is_durable else None
+    waiting = {name: each.waiting for name, each in channels.all().items()}
+    return {"durable": channels.is_durable, "fsync": fsync, "channels": waiting}
 
 
 def main():

@@ -3,6 +3,7 @@
 A Watch is a breaker: once something timed out it is asked no more, but for a probe soon and then one a second, until
 it is back.
 Guarded is a Peer behind a Watch.
+A RetryBudget keeps those who ask again from being the load under which nothing answers.
 """
 
 import logging
@@ -77,6 +78,7 @@ class Guarded:
         self.url = peer.url
         self._peer = peer
         self._watch = Watch(peer.name, lambda: trouble_reaching(peer))
+        self._refused_at = -PROBE_S
 
     @property
     def is_plain(self):
@@ -86,6 +88,11 @@ class Guarded:
     def trouble(self):
         """Why it is left alone, in words; None while it is not."""
         return self._watch.trouble
+
+    @property
+    def is_away(self):
+        """Whether it is left alone, or has refused a connection within the last second."""
+        return self._watch.trouble is not None or time.monotonic() < self._refused_at + PROBE_S
 
     def call(self, method, path, body=None, deadline_s=None, headers=()):
         """As Peer.call: the Answer; raises NotReached or NoAnswer.
@@ -109,7 +116,35 @@ class Guarded:
         except PeerError as error:
             if error.is_timeout and is_whole:
                 self._watch.failed(error)
+            elif isinstance(error, NotReached):
+                self._refused_at = time.monotonic()
             raise
+
+
+class RetryBudget:
+    """A tenth of a retry for each request, and at most ten saved up. Safe to share between threads.
+
+    Source: the chapter on overload of Google's book on site reliability: one layer retries, and 10 % at most.
+    """
+
+    PART, MOST = 0.1, 10.0
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._saved = self.MOST
+
+    def earn(self):
+        """A request has come."""
+        with self._lock:
+            self._saved = min(self.MOST, self._saved + self.PART)
+
+    def spend(self):
+        """Whether one more retry may go."""
+        with self._lock:
+            if self._saved < 1:
+                return False
+            self._saved -= 1
+            return True
 
 
 def trouble_reaching(peer):

@@ -55,7 +55,7 @@ class Peer:
         # More calls than `connections` at once open further connections, which are not kept.
         self._most_kept = connections
         self._kept = []  # handles that nobody uses now, each with its connection, the one used last at the end
-        self._connections_opened = 0
+        self.connections_opened = 0
         self._judged_plain = None  # (connections opened by then, when), while it counts as a plain course server
 
     def call(self, method, path, body=None, deadline_s=None, may_repeat=True, headers=()):
@@ -81,7 +81,7 @@ class Peer:
             text = handle.perform_rb()
         except pycurl.error as error:
             raise self._failure(handle, error, deadline_s) from error
-        self._connections_opened += handle.getinfo(pycurl.NUM_CONNECTS)
+        self.connections_opened += handle.getinfo(pycurl.NUM_CONNECTS)
         if headers:
             handle.setopt(pycurl.HTTPHEADER, JSON_HEADERS)
         answer = Answer(handle.getinfo(pycurl.RESPONSE_CODE), text, _headers(lines))
@@ -118,7 +118,7 @@ class Peer:
             return None
         answer = self.call("POST", path, body)
         if answer.status in (404, 405):
-            self._judged_plain = (self._connections_opened, time.monotonic())
+            self._judged_plain = (self.connections_opened, time.monotonic())
             return None
         self._judged_plain = None
         return answer
@@ -136,7 +136,7 @@ class Peer:
         # Another server can only be behind a new connection. A server that closes after each answer gives us a
         # new one for each call, so it is asked again at most once a second.
         connections_then, judged_at = self._judged_plain
-        return self._connections_opened == connections_then or time.monotonic() - judged_at < JUDGED_S
+        return self.connections_opened == connections_then or time.monotonic() - judged_at < JUDGED_S
 
 
 def _new_handle():

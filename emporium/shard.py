@@ -63,6 +63,8 @@ class Recovering(NamedTuple):
 class Unsafe(NamedTuple):
     """What a write came to that is stored, and of which the queue has no copy yet, though one was asked for."""
 
+    reason: str
+
 
 @dataclass(frozen=True)
 class Place:

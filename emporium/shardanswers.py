@@ -53,8 +53,8 @@ def problem_of(operation, came_to):
             return web.Problem(409, detail, members=wire.reading(value))
         case Recovering(reason):
             return web.unavailable(f"this is being taken back from the other shards: {reason}")
-        case Unsafe():
-            return web.Problem(504, "stored here, and not yet safe in the queue; it is safe to repeat")
+        case Unsafe(reason):
+            return web.Problem(504, f"stored here, and not yet safe in the queue: {reason}; it is safe to repeat")
         case Damaged(reason):
             return web.Problem(500, f"what is stored here cannot be read: {reason}; mend it by hand, or DELETE it")
         case StoreUnsure() if not isinstance(operation, Read):
@@ -66,6 +66,8 @@ def problem_of(operation, came_to):
 def checks(shard):
     """What /readyz says of this shard."""
     found = {"redis": shard.store.trouble(), "queue": _trouble_with_queue(shard)}
+    if shard.place.durability > 1 and not found["queue"]:
+        found["queue"] = shard.safe_queue.trouble()
     if shard.store.is_guarded:
         state = _state(shard.store)
         found["memory"] = None if state == SERVING else state

@@ -36,6 +36,11 @@ class ShardPeer:
             most_waiting, lambda: NotReached(f"{name} at {self.url} has {most_waiting} requests waiting already")
         )
 
+    @property
+    def is_away(self):
+        """Whether it did not answer, or refused a connection, just now."""
+        return self._guarded.is_away
+
     def call(self, method, path):
         """As Peer.call: the Answer; raises NotReached or NoAnswer."""
         with self._room:

@@ -72,6 +72,12 @@ class TaggedClocks(msgspec.Struct, forbid_unknown_fields=True):
     clocks: Clocks = msgspec.field(name=CLOCK_LIST_TAG)
 
 
+class QueueStatus(msgspec.Struct):
+    """The answer to GET /status of a queue, as far as a shard needs it: null, or missing, of channels in memory."""
+
+    fsync: str | None = None
+
+
 class Readiness(msgspec.Struct):
     """The answer to GET /readyz."""
 
@@ -161,6 +167,11 @@ def decode_object(text):
         if not level:
             return found
     raise BadJSON(f"the body is nested too deeply: more than {MOST_NESTED} objects and lists in one another")
+
+
+def decode_queue_status(text):
+    """The QueueStatus."""
+    return decode(text, QueueStatus)
 
 
 def decode_readiness(text):
