@@ -174,19 +174,13 @@ def run_down(asked):
 
 
 def run_status(asked):
-    from termcolor import colored
-
-    from emporium import running
+    from emporium import running, statustable
 
     rows = running.ask_all(running.find(asked.port_base))
     if asked.json:
         print(running.write_json(rows))
         return DONE
-    print(f"{'service':<8} {'address':<24} {'pid':>7}  {'state':<5} {'keys':>6}  waiting gossip")
-    for row in rows:
-        state = colored("up   ", "green") if row["up"] else colored("down ", "red")
-        pid, keys, gossip = ("-" if row[name] is None else row[name] for name in ("pid", "keys", "gossip"))
-        print(f"{row['name']:<8} {row['url']:<24} {pid:>7}  {state} {keys:>6}  {gossip}")
+    print("\n".join(statustable.lines_of(rows)))
     return DONE
 
 
