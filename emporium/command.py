@@ -64,7 +64,7 @@ def main(arguments=None):
 
 
 def parser():
-    from emporium import logcommand  # it uses what stands here
+    from emporium import logcommand, operatorcommand  # they use what stands here
 
     top = argparse.ArgumentParser(
         prog="tea", description="The Tea Emporium: a replicated store of tea ratings.", epilog=CODES
@@ -134,6 +134,8 @@ def parser():
     made = command("status", run_status, "show how every service is", "./tea status --json")
     made.add_argument("--json", action="store_true", help="for programs")
     _add_port_base(made)
+
+    operatorcommand.add_to(command, _add_port_base)
 
     logs = command(
         "log", run_log, "serve a commit log, append to it, read it, or look into its folder", "./tea log append hello"
@@ -221,7 +223,7 @@ def run_log(asked):
 
 
 def run_put(asked):
-    answer, headers = _call(
+    answer, headers = call(
         asked, "PUT", f"/rating/{_quoted(asked.tea)}", {"rating": asked.rating, "clock": asked.clock}
     )
     outcome = headers.get("X-Merge", "stored")
@@ -233,7 +235,7 @@ def run_put(asked):
 def run_get(asked):
     weak = "?consistency=weak" if asked.weak else ""
     service = "lb" if asked.shard is None else f"db{asked.shard}"
-    answer, _headers = _call(asked, "GET", f"/rating/{_quoted(asked.tea)}{weak}", service=service)
+    answer, _headers = call(asked, "GET", f"/rating/{_quoted(asked.tea)}{weak}", service=service)
     if not answer["choices"]:
         print(f"{answer['rating']}  (never rated)")
         return DONE
@@ -244,13 +246,13 @@ def run_get(asked):
 
 
 def run_delete(asked):
-    _call(asked, "DELETE", f"/rating/{_quoted(asked.tea)}")
+    call(asked, "DELETE", f"/rating/{_quoted(asked.tea)}")
     print("deleted at its primary")
     return DONE
 
 
 def run_list(asked):
-    answer, _headers = _call(asked, "GET", "/ratings")
+    answer, _headers = call(asked, "GET", "/ratings")
     for row in answer["teas"]:
         print(f"{row['rating']:>10}  {row['siblings']:>3} sibling{'s' if row['siblings'] != 1 else ' '}  {row['tea']}")
     if answer["unreachable"]:
@@ -261,7 +263,7 @@ def run_list(asked):
     return DONE
 
 
-def _call(asked, method, path, body=None, service="lb"):
+def call(asked, method, path, body=None, service="lb"):
     """(the JSON answer, its headers). Raises Refused or NotRunning."""
     import requests
 
