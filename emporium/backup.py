@@ -65,11 +65,16 @@ def collect(shards, primary_of, pause=time.sleep):
 
 
 def _life_of(shard, pause):
-    """The epoch of a shard that serves. One that recovers or is fenced does not know all that it should: Failed."""
-    told = _asked(shard, "GET", "/status", None, wire.decode_object, pause)
-    state = told.get("state") or "serving"
-    if state != "serving":
-        raise Failed(f"{shard.name} is {state}; what it lacks would be missing from the backup")
+    """The epoch of a shard that serves. One that recovers or is fenced does not know all that it should: Failed, unless
+    that is soon over."""
+    for tries_left in reversed(range(TRIES)):
+        told = _asked(shard, "GET", "/status", None, wire.decode_object, pause)
+        state = told.get("state", "serving")
+        if state == "serving":
+            break
+        if not tries_left:
+            raise Failed(f"{shard.name} is {state}; what it lacks would be missing from the backup")
+        pause(1)
     return told.get("epoch")
 
 
@@ -93,8 +98,8 @@ def _decode_page(text):
 def give_back(shards, values, primary_of, progress, pause=time.sleep):
     """Have the primary of each tea merge its Value, (tea, Value) each, in as few calls as may be. Raises Failed.
 
-    progress(count) is told how many teas are done. They are durable with their primaries when this returns; the other
-    replicas learn of them as of any write.
+    progress(count) is told how many teas are done. They are durable with their primaries when this returns; what is
+    merged so is not gossiped, and the other replicas get it by anti-entropy.
     """
     of_shards = [[] for _ in shards]
     for tea, value in values:

@@ -2,7 +2,7 @@
 
     {"format": 1, "ndb": 4, "made": "2026-11-21T18:00:00+00:00", "teas": 2}
     {"primary": "db3", "key": "assam", "rating": 3, "choices": [3], "clocks": [{"c0": 1}]}
-    {"primary": "db0", "key": "chai", "rating": ..., "choices": [null], "clocks": [{"c0": 2}]}      deleted
+    {"primary": "db0", "key": "chai", "rating": null, "choices": [null], "clocks": [{"c0": 2}]}    deleted
     {"teas": 2, "sha256": "..."}
 
 The lines between are gossip records, sorted by key. The last one has the number of teas and the sum of all lines before
@@ -51,7 +51,7 @@ class HeldBody(msgspec.Struct):
     """A tea with its siblings, whoever is its primary; the mean is derived, never taken over."""
 
     key: wire.Text
-    choices: list[wire.Number | None]  # null is a deletion
+    choices: wire.Choices
     clocks: wire.Clocks
 
     def __post_init__(self):
@@ -71,11 +71,6 @@ def decode_held(text):
     body = wire.decode(text, HeldBody)
     value = merge(UNRATED, wire.siblings_of(body.choices, body.clocks))
     return unicodedata.normalize("NFC", body.key), value
-
-
-def is_deleted(value):
-    """Whether nothing is left of the tea but deletions."""
-    return all(sibling.rating is None for sibling in value.siblings)
 
 
 # ---- writing

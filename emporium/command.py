@@ -122,9 +122,7 @@ def parser():
     where.add_argument("--shard", type=_number(0), metavar="I", help="straight from shard I, perhaps out of date")
     _add_port_base(made)
 
-    made = command(
-        "delete", run_delete, "delete a tea at its primary; gossip may bring it back", "./tea delete persimmon"
-    )
+    made = command("delete", run_delete, "delete a tea, for all that have seen what stands", "./tea delete persimmon")
     made.add_argument("tea", type=_tea)
     _add_port_base(made)
 
@@ -247,7 +245,7 @@ def run_get(asked):
 
 def run_delete(asked):
     call(asked, "DELETE", f"/rating/{_quoted(asked.tea)}")
-    print("deleted at its primary")
+    print("deleted")
     return DONE
 
 

@@ -107,7 +107,5 @@ class _Progress:
 
 
 def _teas(values):
-    from emporium.backupfile import is_deleted
-
-    deleted = sum(map(is_deleted, values))
+    deleted = sum(1 for value in values if not value.living)
     return f"{len(values)} teas" + (f" ({deleted} of them deleted)" if deleted else "")

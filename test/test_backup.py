@@ -2,9 +2,16 @@
 
 import gzip
 import json
+import os
 import random
+import re
+import signal
 
 import pytest
+import redis
+from asking import ask
+from harness import eventually
+from teacommand import Up, tea
 
 from emporium import backup, backupfile, wire
 from emporium.backup import Failed
@@ -26,6 +33,7 @@ def value_of(*siblings):
 
 ASSAM = value_of((3, {"c0": 1}))
 NEWER_ASSAM = value_of((4, {"c0": 2}))
+DELETED = value_of((None, {"c0": 2}))
 CHAI = value_of((1, {"c0": 1}), (2.5, {"c1": 1}))
 
 
@@ -37,7 +45,7 @@ def written(path, *records):
     return path
 
 
-SOME = [Record("db1", "assam", ASSAM), Record("db0", "chai", CHAI), Record("db2", "thé vert", ASSAM)]
+SOME = [Record("db1", "assam", ASSAM), Record("db0", "chai", CHAI), Record("db2", "thé vert", DELETED)]
 
 
 @pytest.mark.parametrize("name", ["teas.jsonl", "teas.jsonl.gz"])
@@ -47,7 +55,7 @@ def test_what_is_written_is_read_again(name, tmp_path):
     header, values = backupfile.read(path)
 
     assert (header.ndb, header.made, header.teas) == (4, MADE, 3)
-    assert values == [("assam", ASSAM), ("chai", CHAI), ("thé vert", ASSAM)]
+    assert values == [("assam", ASSAM), ("chai", CHAI), ("thé vert", DELETED)]
     assert [each.name for each in tmp_path.iterdir()] == [name]
 
 
@@ -55,9 +63,10 @@ def test_the_file_is_json_a_line_for_other_programs(tmp_path):
     packed, plain = written(tmp_path / "teas.gz", *SOME), written(tmp_path / "teas", *SOME)
 
     assert gzip.decompress(packed.read_bytes()) == plain.read_bytes()
-    first, assam, *_others, last = map(json.loads, plain.read_text().splitlines())
+    first, assam, _chai, deleted, last = map(json.loads, plain.read_text().splitlines())
     assert first == {"format": 1, "ndb": 4, "made": MADE, "teas": 3}
     assert assam == {"primary": "db1", "key": "assam", "rating": 3, "choices": [3], "clocks": [{"c0": 1}]}
+    assert (deleted["choices"], deleted["clocks"]) == ([None], [{"c0": 2}])
     assert last["teas"] == 3
 
 
@@ -206,15 +215,15 @@ def give_back(shards, values, progress=lambda _done: None):
 def test_a_backup_is_the_merge_of_what_all_shards_hold():
     concurrent = value_of((5, {"c9": 1}))
     shards = [
-        FakeShard(0, {"assam": ASSAM, "chai": CHAI, "oolong": ASSAM, "sencha": ASSAM}),
-        FakeShard(1, {"assam": NEWER_ASSAM, "chai": concurrent}),
+        FakeShard(0, {"assam": ASSAM, "chai": CHAI, "gone": ASSAM, "oolong": ASSAM, "sencha": ASSAM}),
+        FakeShard(1, {"assam": NEWER_ASSAM, "chai": concurrent, "gone": DELETED}),
     ]
     shards[0].again = {"sencha": NEWER_ASSAM}
 
     found = collect(shards)
 
     both = merge(CHAI, concurrent.siblings)
-    assert found == {"assam": NEWER_ASSAM, "chai": both, "oolong": ASSAM, "sencha": NEWER_ASSAM}
+    assert found == {"assam": NEWER_ASSAM, "chai": both, "gone": DELETED, "oolong": ASSAM, "sencha": NEWER_ASSAM}
 
 
 def test_the_records_of_a_backup_are_sorted_and_name_their_primaries():
@@ -250,6 +259,18 @@ def test_no_backup_is_made_of_a_shard_that_may_lack_something(state):
 
     with pytest.raises(Failed, match=f"db1 is {state}"):
         collect(shards)
+
+
+def test_a_shard_that_has_soon_recovered_is_waited_for():
+    shard, pauses = FakeShard(0, {"assam": ASSAM}), []
+    shard.status = {"state": "recovering: its Redis is empty", "epoch": 7}
+
+    def pause(seconds):
+        pauses.append(seconds)
+        shard.status = {"state": "serving", "epoch": 7}
+
+    assert collect([shard], pause) == {"assam": ASSAM}
+    assert pauses == [1]
 
 
 def test_no_backup_is_made_of_a_shard_that_began_anew_in_between():
@@ -290,11 +311,11 @@ def test_each_tea_is_given_to_its_primary_in_a_cluster_of_another_size():
 
 
 def test_what_is_newer_there_stays():
-    shard = FakeShard(0, {"assam": NEWER_ASSAM})
+    shard = FakeShard(0, {"assam": NEWER_ASSAM, "sencha": DELETED})
 
-    give_back([shard], {"assam": ASSAM, "chai": CHAI})
+    give_back([shard], {"assam": ASSAM, "chai": CHAI, "sencha": ASSAM, "oolong": DELETED})
 
-    assert shard.held == {"assam": NEWER_ASSAM, "chai": CHAI}
+    assert shard.held == {"assam": NEWER_ASSAM, "chai": CHAI, "sencha": DELETED, "oolong": DELETED}
 
 
 def test_no_call_carries_more_than_a_shard_takes():
@@ -325,3 +346,94 @@ def test_a_restore_that_breaks_off_says_how_far_it_came_and_what_to_do():
     give_back([shard], teas)
 
     assert shard.held == teas
+
+
+# ---- on a running cluster
+
+
+def all_reads(up, teas):
+    """{tea: what a strong read answers}, without what a deletion's clock is: that is in a header."""
+    return {name: ask(up.layout.lb, "GET", f"/rating/{name}").body for name in teas}
+
+
+def test_a_cluster_that_lost_everything_has_it_again_from_its_backup(tmp_path):
+    """Ratings, siblings and deletions; in a cluster of another size; and what was rated since stays."""
+    file = tmp_path / "teas.jsonl.gz"
+    teas = [f"tea-{number}" for number in range(20)]
+    with Up(tmp_path / "data") as up:
+        up.wait_until_open()
+        for name in teas:
+            rate(up, name, 3, {"c0": 1})
+            rate(up, name, 4, {"c1": 1})
+        rate(up, "tea-0", 2, {"c0": 2, "c1": 2})
+        assert ask(up.layout.lb, "DELETE", "/rating/tea-1").status == 200
+        before = all_reads(up, teas)
+
+        done = tea("backup", file, *up.base)
+
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == f"20 teas (1 of them deleted) from 2 shards are in {file}\n"
+
+    with Up(tmp_path / "other", ndb=3) as up:
+        up.wait_until_open()
+        rate(up, "tea-1", 5, {"c0": 1})  # of before its deletion
+        rate(up, "tea-2", 5, {"c0": 9, "c1": 9})
+
+        done = tea("restore", file, *up.base)
+
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("20 teas (1 of them deleted) of 20")
+        assert "Newer ratings, and what was deleted since, stay as they are." in done.stdout
+        newer = {"rating": 5, "choices": [5], "clocks": [{"c0": 9, "c1": 9}]}
+        assert all_reads(up, teas) == {**before, "tea-2": newer}
+        assert before["tea-1"] == {"rating": 0.0, "choices": [], "clocks": []}
+        for port in map(up.layout.db, range(3)):
+            eventually(
+                lambda port=port: ask(port, "GET", "/rating/tea-3").body == before["tea-3"], "every replica has it, too"
+            )
+
+
+def test_a_damaged_backup_changes_nothing_and_a_shard_that_is_away_makes_none(tmp_path):
+    file = tmp_path / "teas.jsonl"
+    with Up(tmp_path / "data", extra=["--no-restart"]) as up:
+        up.wait_until_open()
+        rate(up, "assam", 3, {"c0": 1})
+        assert tea("backup", file, *up.base).returncode == 0
+        assert ask(up.layout.lb, "DELETE", "/rating/assam").status == 200
+        file.write_text(file.read_text().rpartition("\n{")[0])
+
+        done = tea("restore", file, *up.base)
+
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert f"{file}, line 2: this is where a whole backup tells that it is whole" in done.stderr
+        assert ask(up.layout.lb, "GET", "/rating/assam").body["choices"] == []
+
+        os.kill(up.pid_of("db1"), signal.SIGKILL)
+        done = tea("backup", tmp_path / "other", *up.base)
+
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert "db1 at http" in done.stderr
+        assert not (tmp_path / "other").exists()
+
+
+def test_a_shard_recovers_without_one_that_is_away_when_it_is_told_to(tmp_path):
+    with Up(tmp_path / "data", extra=["--no-restart"]) as up:
+        up.wait_until_open()
+        done = tea("recover", "db0", "--without", "db1", *up.base)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert "db0 is not recovering" in done.stderr
+        os.kill(up.pid_of("db1"), signal.SIGKILL)
+
+        with redis.Redis(port=up.layout.redis(0)) as by_hand:
+            by_hand.flushall()
+
+        eventually(lambda: str(up.now("db0")["state"]).startswith("recovering: "), "its loss is noticed")
+        done = tea("recover", "db0", "--without", "db1", *up.base)
+        assert done.returncode == 0, done.stderr
+        assert re.fullmatch(r"db0 is recovering: .+\nWhat this may lose: .*db1.*\n", done.stdout)
+        eventually(lambda: up.now("db0")["state"] == "serving", "it serves again")
+
+
+def rate(up, name, rating, clock):
+    answer = ask(up.layout.lb, "PUT", f"/rating/{name}", json.dumps({"rating": rating, "clock": clock}))
+    assert answer.status == 200, answer.text
