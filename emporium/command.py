@@ -64,7 +64,7 @@ def main(arguments=None):
 
 
 def parser():
-    from emporium import logcommand  # it uses what stands here
+    from emporium import logcommand, operatorcommand  # they use what stands here
 
     top = argparse.ArgumentParser(
         prog="tea", description="The Tea Emporium: a replicated store of tea ratings.", epilog=CODES
@@ -122,9 +122,7 @@ def parser():
     where.add_argument("--shard", type=_number(0), metavar="I", help="straight from shard I, perhaps out of date")
     _add_port_base(made)
 
-    made = command(
-        "delete", run_delete, "delete a tea at its primary; gossip may bring it back", "./tea delete persimmon"
-    )
+    made = command("delete", run_delete, "delete a tea, for all that have seen what stands", "./tea delete persimmon")
     made.add_argument("tea", type=_tea)
     _add_port_base(made)
 
@@ -134,6 +132,8 @@ def parser():
     made = command("status", run_status, "show how every service is", "./tea status --json")
     made.add_argument("--json", action="store_true", help="for programs")
     _add_port_base(made)
+
+    operatorcommand.add_to(command, _add_port_base)
 
     logs = command(
         "log", run_log, "serve a commit log, append to it, read it, or look into its folder", "./tea log append hello"
@@ -174,19 +174,13 @@ def run_down(asked):
 
 
 def run_status(asked):
-    from termcolor import colored
-
-    from emporium import running
+    from emporium import running, statustable
 
     rows = running.ask_all(running.find(asked.port_base))
     if asked.json:
         print(running.write_json(rows))
         return DONE
-    print(f"{'service':<8} {'address':<24} {'pid':>7}  {'state':<5} {'keys':>6}  waiting gossip")
-    for row in rows:
-        state = colored("up   ", "green") if row["up"] else colored("down ", "red")
-        pid, keys, gossip = ("-" if row[name] is None else row[name] for name in ("pid", "keys", "gossip"))
-        print(f"{row['name']:<8} {row['url']:<24} {pid:>7}  {state} {keys:>6}  {gossip}")
+    print("\n".join(statustable.lines_of(rows)))
     return DONE
 
 
@@ -227,7 +221,7 @@ def run_log(asked):
 
 
 def run_put(asked):
-    answer, headers = _call(
+    answer, headers = call(
         asked, "PUT", f"/rating/{_quoted(asked.tea)}", {"rating": asked.rating, "clock": asked.clock}
     )
     outcome = headers.get("X-Merge", "stored")
@@ -239,7 +233,7 @@ def run_put(asked):
 def run_get(asked):
     weak = "?consistency=weak" if asked.weak else ""
     service = "lb" if asked.shard is None else f"db{asked.shard}"
-    answer, _headers = _call(asked, "GET", f"/rating/{_quoted(asked.tea)}{weak}", service=service)
+    answer, _headers = call(asked, "GET", f"/rating/{_quoted(asked.tea)}{weak}", service=service)
     if not answer["choices"]:
         print(f"{answer['rating']}  (never rated)")
         return DONE
@@ -250,13 +244,13 @@ def run_get(asked):
 
 
 def run_delete(asked):
-    _call(asked, "DELETE", f"/rating/{_quoted(asked.tea)}")
-    print("deleted at its primary")
+    call(asked, "DELETE", f"/rating/{_quoted(asked.tea)}")
+    print("deleted")
     return DONE
 
 
 def run_list(asked):
-    answer, _headers = _call(asked, "GET", "/ratings")
+    answer, _headers = call(asked, "GET", "/ratings")
     for row in answer["teas"]:
         print(f"{row['rating']:>10}  {row['siblings']:>3} sibling{'s' if row['siblings'] != 1 else ' '}  {row['tea']}")
     if answer["unreachable"]:
@@ -267,7 +261,7 @@ def run_list(asked):
     return DONE
 
 
-def _call(asked, method, path, body=None, service="lb"):
+def call(asked, method, path, body=None, service="lb"):
     """(the JSON answer, its headers). Raises Refused or NotRunning."""
     import requests
 

@@ -22,6 +22,9 @@ from emporium.ports import COURSE_BASE
 
 NOTES = ROOT / "var" / "running"
 ASK_S = 1.0
+# Of GET /status: whether it serves or recovers, which life of it this is, for how long the oldest of its gossip waits
+# to be sent, in seconds, and {peer: trouble} of those that it leaves alone for now.
+TOLD_BY_SHARDS = ("state", "epoch", "lag-s", "breakers")
 
 
 class NotRunning(Exception):
@@ -113,9 +116,10 @@ def find(port_base=None):
 
 
 def ask_all(note):
-    """How each service is, a dict each, in order: name, pid, url, up, keys, gossip. Answers within about a second.
+    """How each service is, a dict each, in order: name, pid, url, up, keys, gossip, and what TOLD_BY_SHARDS lists.
 
-    `pid` is that of the process that serves, or of the one that was started while that lives, else None.
+    `pid` is that of the process that serves, or of the one that was started while that lives, else None. What a service
+    does not tell is None. Answers within about a second.
     """
     with ThreadPoolExecutor(max_workers=len(note.services)) as pool:
         return list(pool.map(_ask, note.services))
@@ -132,6 +136,7 @@ def _ask(service):
         "up": is_up,
         "keys": told.get("keys"),
         "gossip": told.get("gossip"),
+        **{field: told.get(field) for field in TOLD_BY_SHARDS},
     }
 
 

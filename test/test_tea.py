@@ -21,6 +21,7 @@ from emporium.ports import Ports, is_free
 from emporium.up import Logs
 
 COMMANDS = ["up", "down", "test", "bench", "put", "get", "delete", "list", "status", "doctor"]
+COMMANDS += ["backup", "restore", "recover"]
 
 
 @pytest.fixture(scope="module")
@@ -326,6 +327,11 @@ def test_get_reads_weakly_or_from_a_shard(open_tea):
         (["put", "a/b", "3", "--clock", "c0=1"], "cannot name a tea"),
         (["put", "oolong", "3", "--clock", "c0=1,c0=2"], "c0 has two counts"),
         (["get", ""], "cannot name a tea"),
+        (["recover", "db7", "--without", "db0"], "there is no shard db7; there are db0, db1"),
+        (["recover", "lb", "--without", "db0"], "there is no shard lb"),
+        (["recover", "db0", "--without", "db0"], "db0 waits for no db0; it can be told to do without db1, q"),
+        (["recover", "db0", "--without", "q", "--without", "r1"], "waits for no r1"),
+        (["recover", "db0"], "--without"),
         (["list", "--all"], "unrecognized arguments: --all"),
         (["brew"], "invalid choice"),
     ],
@@ -354,7 +360,9 @@ def test_a_shard_that_cannot_be_reached_is_told_and_returns_4(tmp_path):
 
 def test_without_a_cluster_every_command_says_how_to_get_one():
     base = ["--port-base", Ports.find_free(2).base]
-    for words in (["down"], ["status"], ["list"], ["get", "x"], ["delete", "x"], ["put", "x", "1", "--clock", "a=1"]):
+    operators = (["backup", "x"], ["restore", "x"], ["recover", "db0", "--without", "db1"])
+    users = (["list"], ["get", "x"], ["delete", "x"], ["put", "x", "1", "--clock", "a=1"])
+    for words in (["down"], ["status"], *users, *operators):
         done = tea(*words, *base)
 
         assert done.returncode == 4

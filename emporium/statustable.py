@@ -1,0 +1,64 @@
+"""What `./tea status` prints: a line a service, each column as wide as its longest cell. Pure.
+
+    service  address                 pid  state  keys  recovery                epoch  lag (s)  waiting gossip
+    db2      http://127.0.0.1:3002  4711  up      120  recovering: lost Redis      7     12.0  digest 1, due 4
+
+What a service does not tell, as the servers of strangers do not, is blank.
+"""
+
+from termcolor import colored
+
+HEADINGS = (
+    "service",
+    "address",
+    "pid",
+    "state",
+    "keys",
+    "recovery",
+    "epoch",
+    "lag (s)",
+    "waiting gossip",
+    "breakers",
+)
+STATE = HEADINGS.index("state")
+NUMBERS = ("pid", "keys", "epoch", "lag (s)")
+
+
+def lines_of(rows):
+    """The lines for these rows of running.ask_all, the heading first."""
+    table = [HEADINGS, *map(_cells, rows)]
+    widths = [max(len(cells[column]) for cells in table) for column in range(len(HEADINGS))]
+    lines = [[_aligned(*each) for each in zip(HEADINGS, cells, widths, strict=True)] for cells in table]
+    for line, row in zip(lines[1:], rows, strict=True):
+        line[STATE] = colored(line[STATE], "green" if row["up"] else "red")
+    return ["  ".join(line).rstrip() for line in lines]
+
+
+def _cells(row):
+    lag_s = row["lag-s"]
+    cells = (
+        row["name"],
+        row["url"],
+        _or_dash(row["pid"]),
+        "up" if row["up"] else "down",
+        _or_dash(row["keys"]),
+        row["state"],
+        row["epoch"],
+        f"{lag_s:.1f}" if isinstance(lag_s, int | float) else lag_s,
+        _or_dash(row["gossip"]),
+        _breakers(row["breakers"]),
+    )
+    return ["" if cell is None else " ".join(str(cell).split()) for cell in cells]
+
+
+def _breakers(told):
+    """{peer: trouble} in words; what is not of this form, as it is."""
+    return "; ".join(f"{peer}: {trouble}" for peer, trouble in told.items()) if isinstance(told, dict) else told
+
+
+def _or_dash(value):
+    return "-" if value is None else value
+
+
+def _aligned(heading, cell, width):
+    return cell.rjust(width) if heading in NUMBERS else cell.ljust(width)
