@@ -168,8 +168,8 @@ def _check_last(folder, segment, cut_at, note):
     elif marker is None and found.next_offset < indexed:
         is_shorter = True
         note(
-            f"{segment.path} ends before offset {found.next_offset}, and its index before {indexed}: records may be gone, "
-            "and the log has a new identity"
+            f"{segment.path} ends before offset {found.next_offset}, and its index before {indexed}: "
+            "records may be gone, and the log has a new identity"
         )
     if segment.keep(found):
         note(f"{segment.index_path} did not fit: made anew from the store")
