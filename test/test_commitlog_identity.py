@@ -154,6 +154,17 @@ def test_repair_gives_a_new_identity_when_the_end_is_lost(quick_path, is_closed,
     assert "new identity" in "".join(said)
 
 
+def test_repair_gives_a_new_identity_when_no_store_is_left(quick_path):
+    folder = quick_path / "log"
+    identity = killed(folder, None)
+    (folder / "0.store").unlink()
+
+    assert tools.repair(folder, say=lambda line: None) == tools.FINE
+
+    after, count = found(folder)
+    assert (after != identity, count) == (True, 0)
+
+
 def test_repair_keeps_the_identity_when_only_the_middle_is_lost(quick_path):
     folder = quick_path / "log"
     identity = killed(folder, None)
