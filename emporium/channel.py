@@ -307,6 +307,8 @@ class Channel:
                 lowest += bisect_left(
                     range(lowest, next_offset - 1), True, key=lambda offset: self.log.size_from(offset) <= most_bytes
                 )
+            except Closed:  # cleared in this very moment
+                return
             except Damaged as error:  # what was put is stored all the same
                 log.warning("a channel may be beyond its limit: %s", error)
         if lowest > self._claims.floor:

@@ -383,6 +383,21 @@ def test_a_channel_that_has_ended_says_how_many_waited_and_takes_nothing_more(ch
 # ---- what outlives the process
 
 
+def test_what_was_put_as_the_channel_ended_is_stored_once_also_beyond_the_limit(tmp_path, clock):
+    """Or it would be put again on the channel that follows, although the clear has counted it."""
+
+    class EndingLog(Log):
+        def append_many(self, values):
+            first = super().append_many(values)
+            self.close()
+            return first
+
+    log = EndingLog(tmp_path / "log")
+    channel = Channel(SimpleNamespace(log=log, load=Progress), Limits(most_bytes=20), now=clock)
+
+    assert channel.put(numbered(0)) == (0, 1)
+
+
 @pytest.fixture
 def reopen(tmp_path):
     """() -> the Channel as a new process finds it; `is_killed`: what the last one had not saved is forgotten."""
