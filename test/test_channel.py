@@ -559,6 +559,19 @@ def test_a_damaged_record_is_told_by_those_who_look_and_refused_to_those_who_wan
         assert channel.put(numbered(2)) == (2, 3)
 
 
+def test_a_put_beyond_the_limit_is_stored_and_answered_although_what_waits_is_damaged(tmp_path, clock):
+    """Who would be told of an error would put it again."""
+    values = numbered(*range(4))
+    with Log(tmp_path / "log") as log:
+        log.append_many(values)
+        for value in values:
+            flip(tmp_path / "log" / "0.store", value)
+        channel = Channel(SimpleNamespace(log=log, load=Progress), Limits(most_bytes=100), now=clock)
+
+        assert channel.put(numbered(4)) == (4, 5)
+        assert [record.value for record in channel.peek(4, 9)] == numbered(4)
+
+
 def flip(path, value):
     """Damage this value."""
     data = path.read_bytes()
