@@ -14,7 +14,6 @@ so. The progress may lag behind what readers were told, never ahead of it: what 
 names the log that it is about: beside another one, whose records it would take for done, the start stops.
 """
 
-import errno
 import logging
 import os
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ import msgspec
 from emporium.channel import Progress
 from emporium.commitlog import Config, Log
 from emporium.commitlog.errors import Damaged, LogError, NotStored
-from emporium.commitlog.files import Disk
+from emporium.commitlog.files import FULL, Disk
 from emporium.commitlog.folder import FolderLock
 from emporium.memorylog import MemoryLog
 
@@ -255,4 +254,4 @@ def telling():
     try:
         yield
     except OSError as error:
-        raise NotStored(str(error), is_full=error.errno in (errno.ENOSPC, errno.EDQUOT)) from error
+        raise NotStored(str(error), is_full=error.errno in FULL) from error
