@@ -34,11 +34,13 @@ class Progress(NamedTuple):
     floor    all below it are done
     done     those above it that are done, too, as (first, last) of each run of them
     dropped  how many were dropped unread because too many waited
+    log      the id of the log that this is about; None: not noted
     """
 
     floor: int = 0
     done: tuple[tuple[int, int], ...] = ()
     dropped: int = 0
+    log: str | None = None
 
 
 class Leased(NamedTuple):
@@ -305,6 +307,8 @@ class Channel:
                 lowest += bisect_left(
                     range(lowest, next_offset - 1), True, key=lambda offset: self.log.size_from(offset) <= most_bytes
                 )
+            except Closed:  # cleared in this very moment
+                return
             except Damaged as error:  # what was put is stored all the same
                 log.warning("a channel may be beyond its limit: %s", error)
         if lowest > self._claims.floor:

@@ -10,10 +10,10 @@
           progress  what its readers are done with
 
 `epoch`, `name` and `progress` are replaced in one step, and begin with a checksum. A record is safe when its log says
-so. The progress may lag behind what readers were told, never ahead of it: what it does not know of comes again.
+so. The progress may lag behind what readers were told, never ahead of it: what it does not know of comes again. It
+names the log that it is about: beside another one, whose records it would take for done, the start stops.
 """
 
-import errno
 import logging
 import os
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ import msgspec
 from emporium.channel import Progress
 from emporium.commitlog import Config, Log
 from emporium.commitlog.errors import Damaged, LogError, NotStored
-from emporium.commitlog.files import Disk
+from emporium.commitlog.files import FULL, Disk
 from emporium.commitlog.folder import FolderLock
 from emporium.memorylog import MemoryLog
 
@@ -86,19 +86,26 @@ class Shelf:
             self.log = Log(os.path.join(folder, "log"), config, disk=disk)
 
     def load(self):
-        """The Progress. One that cannot be read counts as none, since a record may come twice, but not never."""
+        """The Progress. One that cannot be read counts as none, since a record may come twice, but not never.
+
+        Raises Damaged when it is that of another log, and has closed ours then.
+        """
         try:
-            return msgspec.json.decode(read(self._disk, self._progress), type=Progress)
+            progress = msgspec.json.decode(read(self._disk, self._progress), type=Progress)
         except FileNotFoundError:
             return Progress()
         except (Damaged, msgspec.DecodeError) as error:
             log.error("what was done with comes again: %s", error)
             return Progress()
+        if progress.log not in (None, self.log.id):
+            self.log.close()
+            raise Damaged(self._progress, 0, "it is about another log than the one beside it")
+        return progress
 
     def save(self, progress):
         """Returns when it is on disk. Raises NotStored."""
         if not self._is_closed:
-            write(self._disk, self._progress, msgspec.json.encode(progress))
+            write(self._disk, self._progress, msgspec.json.encode(progress._replace(log=self.log.id)))
 
     def close(self):
         self._is_closed = True
@@ -247,4 +254,4 @@ def telling():
     try:
         yield
     except OSError as error:
-        raise NotStored(str(error), is_full=error.errno in (errno.ENOSPC, errno.EDQUOT)) from error
+        raise NotStored(str(error), is_full=error.errno in FULL) from error

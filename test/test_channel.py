@@ -383,6 +383,21 @@ def test_a_channel_that_has_ended_says_how_many_waited_and_takes_nothing_more(ch
 # ---- what outlives the process
 
 
+def test_what_was_put_as_the_channel_ended_is_stored_once_also_beyond_the_limit(tmp_path, clock):
+    """Or it would be put again on the channel that follows, although the clear has counted it."""
+
+    class EndingLog(Log):
+        def append_many(self, values):
+            first = super().append_many(values)
+            self.close()
+            return first
+
+    log = EndingLog(tmp_path / "log")
+    channel = Channel(SimpleNamespace(log=log, load=Progress), Limits(most_bytes=20), now=clock)
+
+    assert channel.put(numbered(0)) == (0, 1)
+
+
 @pytest.fixture
 def reopen(tmp_path):
     """() -> the Channel as a new process finds it; `is_killed`: what the last one had not saved is forgotten."""
@@ -542,6 +557,19 @@ def test_a_damaged_record_is_told_by_those_who_look_and_refused_to_those_who_wan
         with pytest.raises(Damaged):
             channel.get(1)
         assert channel.put(numbered(2)) == (2, 3)
+
+
+def test_a_put_beyond_the_limit_is_stored_and_answered_although_what_waits_is_damaged(tmp_path, clock):
+    """Who would be told of an error would put it again."""
+    values = numbered(*range(4))
+    with Log(tmp_path / "log") as log:
+        log.append_many(values)
+        for value in values:
+            flip(tmp_path / "log" / "0.store", value)
+        channel = Channel(SimpleNamespace(log=log, load=Progress), Limits(most_bytes=100), now=clock)
+
+        assert channel.put(numbered(4)) == (4, 5)
+        assert [record.value for record in channel.peek(4, 9)] == numbered(4)
 
 
 def flip(path, value):

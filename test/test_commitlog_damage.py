@@ -477,6 +477,22 @@ def test_without_its_note_a_log_with_records_does_not_start_as_a_new_one(crashed
         opened(crashed)
 
 
+@pytest.mark.parametrize("left", ["*.index", "clean.json"])
+def test_without_its_note_and_its_stores_a_log_does_not_start_as_a_new_one(closed, left):
+    kept = {path.name for path in closed.glob(left)}
+    for path in closed.iterdir():
+        if path.name not in kept:
+            path.unlink()
+
+    for _ in range(2):
+        with pytest.raises(Damaged, match=r"log\.json is damaged at position 0: it is missing"):
+            opened(closed)
+    assert {path.name for path in closed.iterdir()} == kept | {"lock"}
+    assert tools.repair(closed, say=lambda line: None) == tools.FINE
+    with opened(closed) as log:
+        assert (log.count, log.append(b"on")) == (0, 0)
+
+
 def test_a_log_of_a_newer_format_is_left_alone(crashed):
     note = json.loads((crashed / "log.json").read_text())
     (crashed / "log.json").write_text(json.dumps(note | {"format": 2}))

@@ -113,6 +113,26 @@ def test_a_closed_log_that_is_shorter_than_it_was_gets_a_new_identity(quick_path
     assert found(folder) == (after, 4)
 
 
+@pytest.mark.parametrize("by", [1, HEAD_BYTES + len(VALUES[0]), SIZE])
+@pytest.mark.parametrize("is_repaired", [False, True])
+def test_a_killed_log_that_is_shorter_than_its_index_says_so_and_gets_a_new_identity(quick_path, by, is_repaired):
+    """Also where it was cut between two records, and looks whole."""
+    folder = quick_path / "log"
+    identity = killed(folder, None)
+    cut(folder, by)
+    if is_repaired:
+        assert tools.repair(folder, say=(said := []).append) == tools.FINE
+    else:
+        with Log(folder) as log:
+            said = log.notes
+
+    after, count = found(folder)
+
+    assert (after != identity, count) == (True, 4 if by < SIZE else 0)
+    assert any("new identity" in line for line in said)
+    assert found(folder) == (after, count)
+
+
 @pytest.mark.parametrize("is_closed", [True, False])
 @pytest.mark.parametrize("damage", ["cut", "flip"])
 def test_repair_gives_a_new_identity_when_the_end_is_lost(quick_path, is_closed, damage):
@@ -132,6 +152,17 @@ def test_repair_gives_a_new_identity_when_the_end_is_lost(quick_path, is_closed,
     after, count = found(folder)
     assert (after != identity, count) == (True, 4)
     assert "new identity" in "".join(said)
+
+
+def test_repair_gives_a_new_identity_when_no_store_is_left(quick_path):
+    folder = quick_path / "log"
+    identity = killed(folder, None)
+    (folder / "0.store").unlink()
+
+    assert tools.repair(folder, say=lambda line: None) == tools.FINE
+
+    after, count = found(folder)
+    assert (after != identity, count) == (True, 0)
 
 
 def test_repair_keeps_the_identity_when_only_the_middle_is_lost(quick_path):

@@ -45,6 +45,10 @@ class FailingDisk(Disk):
         self._may_fail("truncate", file)
         super().truncate(file, size)
 
+    def allocate(self, file, size):
+        self._may_fail("allocate", file, size)
+        super().allocate(file, size)
+
     def create(self, path):
         self._may_fail("create", path)
         return super().create(path)
@@ -200,6 +204,28 @@ def test_a_failed_write_stores_nothing_and_the_log_goes_on(quick_path, disk, fsy
         assert (values(again), again.notes) == ([b"old", b"new"], ())
 
 
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_the_last_room_of_a_disk_is_left_for_the_notes_that_let_old_records_go(quick_path, disk, code):
+    """Else a disk that was full once would stay full, whatever consumers are done with."""
+    with Log(quick_path) as log:
+        log.append(b"old")
+
+    def give_up_in_the_midst(file, size):
+        Disk.allocate(disk, file, disk.size(file) + 100)
+        raise OSError(code, "no room")
+
+    with Log(quick_path, disk=disk) as log:
+        disk.fails["allocate"] = give_up_in_the_midst
+        with pytest.raises(NotStored) as caught:
+            log.append(b"never")
+        assert caught.value.is_full
+        assert (quick_path / "0.store").stat().st_size == log.size
+        log.truncate(0)
+        assert (log.count, log.next_offset) == (0, 1)
+    with Log(quick_path) as log:
+        assert (log.append(b"on"), log.notes) == (1, ())
+
+
 def test_those_that_wait_together_are_all_stored_though_a_segment_holds_only_three(quick_path, disk):
     with Log(quick_path, Config(index_bytes=36), disk=disk) as log, ThreadPoolExecutor(10) as pool:
         disk.is_syncing.clear()
@@ -219,7 +245,7 @@ def test_those_that_wait_together_are_all_stored_though_a_segment_holds_only_thr
 
 
 def test_one_that_does_not_fit_fails_none_of_those_that_wait_with_it(quick_path, disk):
-    with Log(quick_path, disk=disk) as log, ThreadPoolExecutor() as pool:
+    with Log(quick_path, Config(ahead_bytes=0), disk=disk) as log, ThreadPoolExecutor() as pool:
 
         def fail_if_large(file, data, _position):
             if len(data) > 1000:

@@ -172,7 +172,8 @@ def filled(tmp_path):
     channels.put("gone", [b"0"])
     channels.clear()
     channels.put("a", [b"1"])
-    channels.put("b", [b"2", b"3"])
+    channels.put("b", [b"1", b"2", b"3"])
+    channels.find("b").get(1)
     channels.close()
     return tmp_path
 
@@ -213,6 +214,16 @@ def swap_names(folder):
     b.write_bytes(of_a)
 
 
+def swap_logs(folder):
+    a, b, aside = folder / "channels-1" / "a" / "log", folder / "channels-1" / "b" / "log", folder / "aside"
+    for old, new in ((a, aside), (b, a), (aside, b)):
+        old.rename(new)
+
+
+def copy_progress(folder):
+    shutil.copy(folder / "channels-1" / "b" / "progress", folder / "channels-1" / "a" / "progress")
+
+
 def records_in(folder):
     """{store: what it holds} of the channels that count."""
     return {path: path.read_bytes() for path in folder.glob("channels-1/*/log/*.store")}
@@ -227,6 +238,8 @@ def records_in(folder):
         (take_back_epoch, "epoch"),
         (copy_channel, "b-backup/name"),
         (swap_names, "name"),
+        (swap_logs, "b/progress"),
+        (copy_progress, "a/progress"),
     ],
 )
 def test_what_is_missing_or_in_the_wrong_place_stops_the_start_and_nothing_is_deleted(filled, harm, named):

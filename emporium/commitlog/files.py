@@ -4,8 +4,11 @@ Tests put another Disk in its place: one that records what was done, so that a p
 moment, or one that fails. Every method raises OSError, as the system does.
 """
 
+import errno
 import os
 import shutil
+
+FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class File:

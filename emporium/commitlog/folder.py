@@ -140,6 +140,11 @@ class Folder:
     def put_meta_in_place(self):
         self.disk.put_in_place(self.at(META))
 
+    @property
+    def has_marker(self):
+        """Whether there is one, even if it makes no sense."""
+        return MARKER in self.disk.names(self.path)
+
     def marker(self):
         """The Marker that a close has left; None when there is none, or none that makes sense."""
         try:

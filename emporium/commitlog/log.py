@@ -77,9 +77,8 @@ class Log:
             recovery.throw_away(self._folder)
             meta = None
         if meta is None:
-            stores, _indexes = self._folder.bases()
-            if stores:
-                raise Damaged(self._folder.at("log.json"), 0, "it is missing, and there are stores")
+            if any(self._folder.bases()) or self._folder.has_marker:
+                raise Damaged(self._folder.at("log.json"), 0, "it is missing, and there are other files of a log")
             meta = Meta.new(self._config.first_offset)
             self._folder.write_meta(meta)
             self._folder.put_meta_in_place()
@@ -347,6 +346,11 @@ class Log:
     def segments(self):
         """How many segments there are; at least one."""
         return len(self._view.segments)
+
+    @property
+    def id(self):
+        """The text that all its records carry, drawn at random when the log was made."""
+        return self._writer.meta.log
 
     @property
     def identity(self):

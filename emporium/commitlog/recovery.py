@@ -16,8 +16,9 @@ whose index is missing or wrong; a bad record there is damage. So is a gap betwe
 can see is found by the read of that very record, and by verify.
 
 The log's identity changes when records that someone may have read may be gone, since their offsets are given again
-then: when a log that was closed ends earlier than the marker says, and when the machine was started anew since an
-unclean end under a policy that syncs late. A kill alone takes nothing that was shown.
+then: when the log ends earlier than a close has noted, or, without a close, than its index has entries; and when the
+machine was started anew since an unclean end under a policy that syncs late. A kill alone takes nothing that was shown,
+and leaves no entry without its record, since the entry is written after it, and is taken away before it.
 
 Files below the start that log.json names are left of a truncation, and go. An index is made anew from its store where
 it does not fit.
@@ -54,7 +55,7 @@ def start(folder, config, meta, note):
 
 
 def _opened(folder, config, meta, stores, indexes, note):
-    """([Segment], whether the log ends earlier than when it was closed)."""
+    """([Segment], whether the log ends earlier than is known of it)."""
     if stores[:1] != [meta.start]:
         raise Damaged(path_of(folder.path, meta.start, "store"), 0, "it is missing, and the log begins with it")
     if meta.active not in stores:
@@ -143,8 +144,9 @@ def _check_sealed(segment, following, note):
 
 
 def _check_last(folder, segment, cut_at, note):
-    """Whether it ends earlier than when the log was closed."""
+    """Whether it ends earlier than when the log was closed, or else than its index says."""
     marker = folder.marker()
+    indexed = segment.next_offset
     if marker is not None and segment.fits(marker.next, marker.store_bytes):
         return False
     found = segment.scan(cut_at)
@@ -163,6 +165,12 @@ def _check_last(folder, segment, cut_at, note):
     if marker is not None and found.next_offset != marker.next:
         then = ": it has a new identity" if is_shorter else ""
         note(f"{folder} was closed before offset {marker.next}, and now ends before {found.next_offset}{then}")
+    elif marker is None and found.next_offset < indexed:
+        is_shorter = True
+        note(
+            f"{segment.path} ends before offset {found.next_offset}, and its index before {indexed}: "
+            "records may be gone, and the log has a new identity"
+        )
     if segment.keep(found):
         note(f"{segment.index_path} did not fit: made anew from the store")
     return is_shorter

@@ -11,6 +11,7 @@ from functools import partial
 from emporium.commitlog.errors import Damaged, LogError
 from emporium.commitlog.files import Disk
 from emporium.commitlog.folder import META, Folder, FolderLock, Meta
+from emporium.commitlog.index import Index
 from emporium.commitlog.log import Log
 from emporium.commitlog.pieces import pieces_of
 from emporium.commitlog.record import LOST, PREFIX_BYTES, encode
@@ -84,20 +85,29 @@ def _repair_stores(folder, say):
         pieces = pieces_of(store, meta.log_id, base, next_base)
         end = base + sum(piece.count for piece in pieces)
         if next_base is None:
-            _renew(folder, pieces, end, say)
+            _renew(folder, base, pieces, end, say)
             _keep_half_an_append(folder, folder.meta(), pieces, end, say)
         is_short = next_base is not None and end < next_base
         if is_short or not all(piece.is_good for piece in pieces):
             _rewrite(store, meta.log_id, base, pieces, next_base, say)
 
 
-def _renew(folder, pieces, end, say):
+def _renew(folder, base, pieces, end, say):
     """Give the log a new identity if its end is lost, since the offsets there will be given again."""
     marker = folder.marker()
-    if (pieces and not pieces[-1].is_good) or (marker is not None and end < marker.next):
+    known = marker.next if marker is not None else base + _entries_of(folder, base)
+    if (pieces and not pieces[-1].is_good) or end < known:
         say(f"{folder}: what was read from offset {end} on may be gone: the log has a new identity")
         folder.write_meta(folder.meta().renewed())  # before anything is cut
         folder.put_meta_in_place()
+
+
+def _entries_of(folder, base):
+    """How many entries the index with this base offset has; none when it is missing."""
+    try:
+        return Index(folder.disk, path_of(folder.path, base, "index"), 0).count
+    except FileNotFoundError:
+        return 0
 
 
 def _keep_half_an_append(folder, meta, pieces, end, say):

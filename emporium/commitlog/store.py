@@ -7,11 +7,14 @@ written here survives a kill at once, and a power loss once `sync` has returned.
 number may read meanwhile.
 
 While it is written to, a store sets aside room: zeros behind its last payload, which are taken away when it is sealed.
-A sync then need not note that the file has grown, which takes longer.
+A sync then need not note that the file has grown, which takes longer. Where the disk has no room for that, nothing more
+is appended, although a payload might still fit: on a disk that is full to the last byte nobody could write the small
+notes that let old files go, and it would stay full.
 """
 
 import struct
-from contextlib import suppress
+
+from emporium.commitlog.files import FULL
 
 _LENGTH = struct.Struct(">Q")
 PREFIX_BYTES = _LENGTH.size
@@ -57,11 +60,14 @@ class Store:
         self.size = end
 
     def _set_aside(self, end):
-        size = end + self._ahead_bytes
         if self._ahead_bytes:
-            with suppress(OSError):  # there is no room, or no way: then the write alone tells what is wrong
-                self._disk.allocate(self._opened(), size)
-                end = size
+            try:
+                self._disk.allocate(self._opened(), end + self._ahead_bytes)
+                end += self._ahead_bytes
+            except OSError as error:
+                if error.errno in FULL:
+                    raise
+                self.cut(self.size)  # there is no way; a part may have been set aside, and nobody would take it away
         self._file_size = end
 
     def read(self, position):

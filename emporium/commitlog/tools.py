@@ -15,7 +15,7 @@ from functools import partial
 
 from emporium.commitlog.errors import Damaged, InUse
 from emporium.commitlog.files import Disk
-from emporium.commitlog.folder import LOCK, META, Folder, holder
+from emporium.commitlog.folder import LOCK, MARKER, META, Folder, holder
 from emporium.commitlog.record import NoRecord, decode
 from emporium.commitlog.repair import repair as make_it_start
 from emporium.commitlog.scan import Window, log_id_in
@@ -49,12 +49,16 @@ def repair(path, say=print):
 
 def _refusing(work, path, *arguments):
     try:
-        if not os.path.isdir(path) or not any(name.endswith((".store", META)) for name in os.listdir(path)):
+        if not os.path.isdir(path) or not any(map(_is_of_a_log, os.listdir(path))):
             raise FileNotFoundError(f"{path} is no folder of a log")
         return work(os.fspath(path), *arguments)
     except (InUse, OSError) as error:
         print(f"tea: {error}", file=sys.stderr)
         return REFUSED
+
+
+def _is_of_a_log(name):
+    return name.endswith((".store", ".index")) or name in (META, MARKER)
 
 
 @contextmanager

@@ -5,19 +5,17 @@ group.py. What fails is either taken back whole, or the writer fails: then it ne
 """
 
 import contextlib
-import errno
 import logging
 import os
 import time
 
 from emporium.commitlog.background import Background
 from emporium.commitlog.errors import Closed, InUse, LogError, NotStored, ReadOnly, TooLarge, Unsure
+from emporium.commitlog.files import FULL
 from emporium.commitlog.group import Append, Group
 from emporium.commitlog.segment import Segment
 
 log = logging.getLogger(__name__)
-
-FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class Writer:
