@@ -20,6 +20,8 @@ DONE, FAILED, WRONG, NOTHING, UNREACHABLE = range(5)
 MOST_SHARDS = 64
 DURABILITY = "in how many places a write is on disk before it is acknowledged: 2 waits for the queue's log, too (1)"
 PARTS_OF_BENCH = ("floors", "throughput", "growth", "threads")
+IN_TWO_LANES = ["-n", "2", "--no-loadscope-reorder"]  # see test/lanes.py
+OF_ALL_TESTS = {"--full", "-q", "-v", "-x"}  # with no other words all tests run
 CODES = "exit codes: 0 done, 1 failed, 2 wrong use or refused input, 3 nothing stored, 4 not running or unreachable"
 
 
@@ -185,7 +187,7 @@ def run_status(asked):
 
 
 def run_test(asked):
-    """Style first, since it takes no time; then every test, in this very process."""
+    """Style first, since it takes no time; then pytest, in this process: all tests in two lanes, or some in one."""
     from emporium import redisbinary
 
     redisbinary.find_or_install()
@@ -195,7 +197,8 @@ def run_test(asked):
         if subprocess.run([*ruff, *check], check=False).returncode != 0:
             print(f"tea: ruff {check[0]} finds fault; see above", file=sys.stderr)
             return FAILED
-    os.execv(sys.executable, [sys.executable, "-m", "pytest", *asked.pytest])
+    lanes = IN_TWO_LANES if set(asked.pytest) <= OF_ALL_TESTS else []
+    os.execv(sys.executable, [sys.executable, "-m", "pytest", *lanes, *asked.pytest])
     return FAILED
 
 

@@ -45,8 +45,7 @@ def pytest_configure(config):
         pytest.exit(trouble, returncode=1)
     if config.getoption("--key") is None:
         config.option.key = str(random.randrange(10**6))
-    hypothesis.settings.register_profile("tea", max_examples=1000 if config.getoption("--full") else 200)
-    hypothesis.settings.load_profile("tea")
+    hypothesis.settings.register_profile("forms", max_examples=1000 if config.getoption("--full") else 200)
     config.pluginmanager.register(Results(config))
     config.stash[LAST_WORDS] = []
 

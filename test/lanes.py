@@ -9,8 +9,18 @@ last, in one lane, when the other one has ended.
 
 from xdist.scheduler import LoadFileScheduling
 
-LONGEST = ["test_plain.py"]
-QUIET = []  # what compares rates or times
+LONGEST = [
+    *["test_tea.py", "test_throughput_bench.py", "test_siblings.py", "test_plain.py", "test_bench.py", "test_fuzz.py"],
+    *[
+        "test_hostile.py",
+        "test_queue_crash.py",
+        "test_log_bench.py",
+        "test_stories.py",
+        "test_run.py",
+        "test_gather.py",
+    ],
+]
+QUIET = ["test_hung.py"]  # what compares rates or times
 
 
 def turn_of(item):

@@ -10,11 +10,12 @@ from emporium import running
 from emporium.environment import ROOT
 from emporium.ports import Ports
 
+TEA = [sys.executable, str(ROOT / "tea")]
+
 
 def tea(*words, **options):
     """The finished command: its returncode, stdout and stderr."""
-    command = [sys.executable, str(ROOT / "tea"), *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, **options)
+    return subprocess.run([*TEA, *map(str, words)], capture_output=True, text=True, timeout=60, check=False, **options)
 
 
 class Up:
@@ -24,7 +25,7 @@ class Up:
         self.data = data
         self.layout = layout or Ports.find_free(ndb)
         self.base = ["--port-base", str(self.layout.base)]
-        command = [sys.executable, str(ROOT / "tea"), "up", "--ndb", str(ndb), "--data", str(data), *self.base, *extra]
+        command = [*TEA, "up", "--ndb", str(ndb), "--data", str(data), *self.base, *extra]
         self._output = data.parent / f"{data.name}.out"
         with open(self._output, "w") as file:
             output = output or file
@@ -44,7 +45,7 @@ class Up:
             return "Try:" in self.said()
 
         eventually(is_open, "the cluster is open", within_s=20)
-        self.pids = [service["pid"] for service in self.status()]
+        self.pids = [service["pid"] for service in self.services()]
         return self
 
     def said(self):
@@ -73,9 +74,12 @@ class Up:
     def status(self):
         return json.loads(tea("status", "--json", *self.base).stdout)["services"]
 
-    def status_if_any(self):
-        done = tea("status", "--json", *self.base)
-        return json.loads(done.stdout)["services"] if done.returncode == 0 else []
+    def services(self):
+        """The same as status, without the time that a command takes; nothing while no cluster is open."""
+        try:
+            return running.ask_all(self.note())
+        except running.NotRunning:
+            return []
 
     def all_are_gone(self):
         return not any(is_alive(pid) for pid in self.pids)

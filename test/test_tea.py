@@ -14,14 +14,31 @@ import pytest
 import redis
 from asking import ask
 from harness import deadline_in, eventually, is_alive
-from teacommand import Up, tea
+from teacommand import TEA, Up, tea
 
+from emporium import command
 from emporium.environment import ROOT
 from emporium.ports import Ports, is_free
 from emporium.up import Logs
 
 COMMANDS = ["up", "down", "test", "bench", "put", "get", "delete", "list", "status", "doctor"]
 COMMANDS += ["backup", "restore", "recover"]
+
+
+@pytest.fixture
+def tea_here(capsys):
+    """The same for a command that ends by itself, in this process, which spares a Python: (*words) -> as tea's."""
+
+    def run(*words):
+        capsys.readouterr()  # what was said before
+        try:
+            code = command.main([*map(str, words)])
+        except SystemExit as end:
+            code = end.code
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess(words, code, said.out, said.err)
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +120,7 @@ def test_what_is_answered_is_on_the_disk(open_tea):
 def test_every_shard_is_told_to_keep_its_word_and_how_often_to_store_before_it_answers(tmp_path):
     with Up(tmp_path / "data", extra=["--durability", "2"]) as up:
         up.wait_until_open()
-        shards = {service["name"]: service["pid"] for service in up.status() if service["name"].startswith("db")}
+        shards = {service["name"]: service["pid"] for service in up.services() if service["name"].startswith("db")}
 
         for name, pid in shards.items():
             told = json.loads(psutil.Process(pid).cmdline()[-1])
@@ -180,12 +197,12 @@ def test_fresh_throws_away_what_a_cluster_has_stored_and_nothing_else(tmp_path):
 def test_an_interrupted_detached_start_leaves_no_process(tmp_path):
     layout = Ports.find_free(2)
     words = ["up", "--detach", "--ndb", "2", "--data", str(tmp_path / "data"), "--port-base", str(layout.base)]
-    with subprocess.Popen([sys.executable, str(ROOT / "tea"), *words], stderr=subprocess.DEVNULL) as command:
+    with subprocess.Popen([*TEA, *words], stderr=subprocess.DEVNULL) as starting:
         eventually(lambda: (tmp_path / "data" / "log").exists(), "the start is under way")
 
-        command.send_signal(signal.SIGINT)
+        starting.send_signal(signal.SIGINT)
 
-        assert command.wait(20) == 130
+        assert starting.wait(20) == 130
     assert all(is_free(port) for port in layout.all(2).values())
 
 
@@ -195,12 +212,12 @@ def test_a_cluster_whose_output_nobody_reads_goes_on_and_stops_in_order(tmp_path
     with Up(tmp_path / "data", output=writer, extra=["--no-restart"]) as up:
         os.close(writer)
         os.close(reader)
-        eventually(lambda: len(up.status_if_any()) == 6, "the cluster is open")
-        [shard] = [service["pid"] for service in up.status() if service["name"] == "db1"]
+        eventually(lambda: len(up.services()) == 6, "the cluster is open")
+        [shard] = [service["pid"] for service in up.services() if service["name"] == "db1"]
         os.kill(shard, signal.SIGKILL)
         eventually(lambda: not is_alive(shard), "the shard is dead")
 
-        assert sum(service["up"] for service in up.status()) == 5
+        assert sum(service["up"] for service in up.services()) == 5
         up.process.send_signal(signal.SIGTERM)
 
         assert up.process.wait(20) == 0
@@ -249,14 +266,14 @@ def test_a_detached_start_that_fails_says_why(tmp_path):
 def test_a_service_that_dies_without_restarts_is_named_and_the_others_go_on(tmp_path):
     with Up(tmp_path / "data", extra=["--no-restart"]) as up:
         up.wait_until_open()
-        [shard] = [service for service in up.status() if service["name"] == "db1"]
+        [shard] = [service for service in up.services() if service["name"] == "db1"]
 
         os.kill(shard["pid"], signal.SIGKILL)
 
         eventually(lambda: "db1 ended by SIGKILL" in up.said(), "the death is told")
-        states = {service["name"]: service["up"] for service in up.status()}
+        states = {service["name"]: service["up"] for service in up.services()}
         assert states == {"r0": True, "r1": True, "q": True, "db0": True, "db1": False, "lb": True}
-        assert [service["pid"] for service in up.status() if service["name"] == "db1"] == [None]
+        assert [service["pid"] for service in up.services() if service["name"] == "db1"] == [None]
 
 
 def test_names_are_coloured_where_colour_is_wanted(tmp_path):
@@ -295,20 +312,20 @@ def test_put_get_list_and_delete(open_tea):
     assert tea("get", "oolong", *base).stdout == "0.0  (never rated)\n"
 
 
-def test_a_name_is_taken_as_it_is_typed(open_tea):
+def test_a_name_is_taken_as_it_is_typed(open_tea, tea_here):
     name = "crème brûlée? 100% #1 +1 & more"
 
-    tea("put", name, 2, "--clock", "c0=1", *open_tea.base)
+    tea_here("put", name, 2, "--clock", "c0=1", *open_tea.base)
 
-    assert tea("get", name, *open_tea.base).stdout == "2\n  2 at c0=1\n"
-    assert name in tea("list", *open_tea.base).stdout
+    assert tea_here("get", name, *open_tea.base).stdout == "2\n  2 at c0=1\n"
+    assert name in tea_here("list", *open_tea.base).stdout
 
 
-def test_get_reads_weakly_or_from_a_shard(open_tea):
-    tea("put", "keemun", 3, "--clock", "c0=5", *open_tea.base)
+def test_get_reads_weakly_or_from_a_shard(open_tea, tea_here):
+    tea_here("put", "keemun", 3, "--clock", "c0=5", *open_tea.base)
 
-    per_shard = [tea("get", "keemun", "--shard", shard, *open_tea.base).stdout for shard in range(2)]
-    weak = tea("get", "keemun", "--weak", *open_tea.base).stdout
+    per_shard = [tea_here("get", "keemun", "--shard", shard, *open_tea.base).stdout for shard in range(2)]
+    weak = tea_here("get", "keemun", "--weak", *open_tea.base).stdout
 
     assert "3\n  3 at c0=5\n" in per_shard
     assert weak in ("3\n  3 at c0=5\n", "0.0  (never rated)\n")
@@ -336,8 +353,8 @@ def test_get_reads_weakly_or_from_a_shard(open_tea):
         (["brew"], "invalid choice"),
     ],
 )
-def test_wrong_use_is_told_and_returns_2(words, complaint, open_tea):
-    done = tea(*words, *(open_tea.base if words != ["brew"] else []))
+def test_wrong_use_is_told_and_returns_2(words, complaint, open_tea, tea_here):
+    done = tea_here(*words, *(open_tea.base if words != ["brew"] else []))
 
     assert done.returncode == 2
     assert complaint in done.stderr
@@ -347,7 +364,7 @@ def test_wrong_use_is_told_and_returns_2(words, complaint, open_tea):
 def test_a_shard_that_cannot_be_reached_is_told_and_returns_4(tmp_path):
     with Up(tmp_path / "data", ndb=1, extra=["--no-restart"]) as up:
         up.wait_until_open()
-        [shard] = [service["pid"] for service in up.status() if service["name"] == "db0"]
+        [shard] = [service["pid"] for service in up.services() if service["name"] == "db0"]
         os.kill(shard, signal.SIGKILL)
         eventually(lambda: not is_alive(shard), "the shard is dead")
 
@@ -358,19 +375,19 @@ def test_a_shard_that_cannot_be_reached_is_told_and_returns_4(tmp_path):
     assert done.stderr.count("\n") == 1
 
 
-def test_without_a_cluster_every_command_says_how_to_get_one():
+def test_without_a_cluster_every_command_says_how_to_get_one(tea_here):
     base = ["--port-base", Ports.find_free(2).base]
     operators = (["backup", "x"], ["restore", "x"], ["recover", "db0", "--without", "db1"])
     users = (["list"], ["get", "x"], ["delete", "x"], ["put", "x", "1", "--clock", "a=1"])
     for words in (["down"], ["status"], *users, *operators):
-        done = tea(*words, *base)
+        done = tea_here(*words, *base)
 
         assert done.returncode == 4
         assert "no cluster is running" in done.stderr
 
 
 def test_what_follows_test_goes_to_pytest():
-    done = tea("test", "--collect-only", "-q", "-k", "test_simple")
+    done = tea("test", "test/test_stories.py", "--collect-only", "-q", "-k", "test_simple")
 
     assert done.returncode == 0
     assert "test/test_stories.py::test_simple\n" in done.stdout
@@ -425,22 +442,22 @@ def test_status_answers_while_services_hang(open_tea):
             os.kill(pid, signal.SIGCONT)
 
 
-def test_two_clusters_stand_side_by_side(open_tea, tmp_path):
+def test_two_clusters_stand_side_by_side(open_tea, tmp_path, tea_here):
     with Up(tmp_path / "data") as other:
         other.wait_until_open()
 
-        tea("put", "sencha", 1, "--clock", "c0=1", *other.base)
+        tea_here("put", "sencha", 1, "--clock", "c0=1", *other.base)
 
-        assert "never rated" in tea("get", "sencha", *open_tea.base).stdout
-        assert tea("get", "sencha", *other.base).stdout == "1\n  1 at c0=1\n"
+        assert "never rated" in tea_here("get", "sencha", *open_tea.base).stdout
+        assert tea_here("get", "sencha", *other.base).stdout == "1\n  1 at c0=1\n"
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself_with_an_example(command):
-    done = tea(command, "--help")
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself_with_an_example(name, tea_here):
+    done = tea_here(name, "--help")
 
     assert done.returncode == 0
-    assert f"example: ./tea {command}" in done.stdout
+    assert f"example: ./tea {name}" in done.stdout
 
 
 def test_doctor_works_on_a_machine_that_has_nothing_yet(tmp_path):
