@@ -282,6 +282,7 @@ class Store:
 
     def _load_guarded(self, teas, asked):
         """As _values, from a Redis that is mine to write to, and watched from now on. Raises StoreDown."""
+        self._is_watching = False
         values, (_, _, fields, *answers) = self._values(teas, [*WATCHING, *asked], is_own=True)
         if not self._is_mine(fields):
             self._claim()
