@@ -88,7 +88,10 @@ class GuardedRing:
         """{tea: (choices, clocks)} in the Redis of this shard, as text."""
         with self.redis(shard) as by_hand:
             keys = by_hand.keys("/rating/*")
-            return {key: tuple(by_hand.hmget(key, "choices", "clocks")) for key in keys}
+            with by_hand.pipeline(transaction=False) as asked:
+                for key in keys:
+                    asked.hmget(key, "choices", "clocks")
+                return dict(zip(keys, map(tuple, asked.execute()), strict=True))
 
     def are_equal(self):
         held = [self.stored(shard) for shard in range(self.ndb)]
