@@ -79,9 +79,10 @@ def create_app(settings):
     def exchange():
         asked, records = web.checked(wire.decode_exchange, web.own_json_body())
         to, source = web.channel_name(asked.to), web.channel_name(asked.source)
+        taken = take_from(source, asked)  # first: if it fails, nothing was put, and may be put again
         if records:
             put_on(to, records)
-        return web.answer(wire.encode_taken(*take_from(source, asked)))
+        return web.answer(wire.encode_taken(*taken))
 
     consumers.add_routes(app, channels)
 
