@@ -1,6 +1,7 @@
 """./tea up starts again what died: when, what it says of it, and when it does not."""
 
 import os
+import re
 import signal
 
 import psutil
@@ -209,6 +210,8 @@ def test_a_death_is_told_with_the_end_of_the_log_of_that_life(up):
     assert told.splitlines()[0].endswith("; its log ends:")
     assert "db0 listens on" in told.split("\n", 1)[1]
     eventually(lambda: up.serves_again("db0", died), "it serves again")
+    kept = (up.data / "log" / "up.log").read_text()
+    assert re.search(r"^\S+ \S+ tea: db0 ended with exit code 0, and starts again in 0\.", kept, re.MULTILINE)
 
 
 def test_one_that_is_stopped_is_not_dead_and_gets_no_second_beside_it(up):
