@@ -23,8 +23,8 @@ class Cluster:
     """N shards, each with its Redis, a queue and a load balancer.
 
     `log_of(name)` gives what Service takes as its log. `programs` are the RedisPrograms. `redis_options` go beyond
-    those of redis_service, `queue_options` beyond the course's settings of a queue. Use it in a `with` statement, or
-    call `stop` whatever happens.
+    those of redis_service, `queue_options` beyond the course's settings of a queue, and `shard_options(index)` beyond
+    those of a shard; None for the course's alone. Use it in a `with` statement, or call `stop` whatever happens.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class Cluster:
         redis_dies_with_us=True,
         redis_options=None,
         queue_options=None,
+        shard_options=None,
     ):
         self.layout, self.ndb, self.digest_length = layout, ndb, digest_length
         self.redis = [
@@ -48,7 +49,14 @@ class Cluster:
         self.queue = python_service("q", "serverQ.py", layout.q, log_of, queue_settings)
         self.shards = [
             python_service(
-                f"db{index}", "serverDB.py", layout.db(index), log_of, shard_settings(index, layout, ndb, digest_length)
+                f"db{index}",
+                "serverDB.py",
+                layout.db(index),
+                log_of,
+                {
+                    **shard_settings(index, layout, ndb, digest_length),
+                    **(shard_options(index) if shard_options else {}),
+                },
             )
             for index in range(ndb)
         ]
@@ -111,6 +119,18 @@ def shard_settings(index, layout, ndb, digest_length):
         "qport": layout.q,
         "digest-length": digest_length,
         "baseDBport": layout.db(0),
+    }
+
+
+def guarded_options(folder):
+    """The settings of ours with which a shard keeps its word whatever fails. `folder` is where it notes what it must
+    know when its Redis has forgotten."""
+    return {
+        "data-dir": str(folder),
+        "anti-entropy-s": 1,
+        "tombstones": True,
+        "coalesce": True,
+        "durability": 1,
     }
 
 

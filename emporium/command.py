@@ -18,6 +18,7 @@ from emporium.environment import ROOT, SetupFailed
 
 DONE, FAILED, WRONG, NOTHING, UNREACHABLE = range(5)
 MOST_SHARDS = 64
+DURABILITY = "in how many places a write is on disk before it is acknowledged: 2 waits for the queue's log, too (1)"
 PARTS_OF_BENCH = ("floors", "throughput", "growth", "threads")
 CODES = "exit codes: 0 done, 1 failed, 2 wrong use or refused input, 3 nothing stored, 4 not running or unreachable"
 
@@ -84,6 +85,7 @@ def parser():
     made = command("up", run_up, "start a whole cluster and show its output", "./tea up --ndb 4 --digest-length 2")
     made.add_argument("--ndb", type=_number(1, MOST_SHARDS), default=4, metavar="N", help="number of shards (4)")
     made.add_argument("--digest-length", type=_number(1), default=2, metavar="K", help="records that fill a digest (2)")
+    made.add_argument("--durability", type=int, choices=(1, 2), default=1, help=DURABILITY)
     made.add_argument("--data", default=str(ROOT / "var"), metavar="DIR", help="where to keep everything (var/)")
     made.add_argument("--fresh", action="store_true", help="throw away what is stored in DIR first")
     _add_port_base(made, default=2500)
@@ -154,8 +156,9 @@ def run_up(asked):
     from emporium import up
 
     if not asked.detach:
-        return up.up(asked.ndb, asked.digest_length, asked.data, asked.fresh, asked.port_base, asked.quiet)
+        return up.up(asked)
     again = ["--ndb", str(asked.ndb), "--digest-length", str(asked.digest_length)]
+    again += ["--durability", str(asked.durability)]
     again += ["--data", os.path.abspath(asked.data), "--port-base", str(asked.port_base)]
     return up.up_detached(again + ["--fresh"] * asked.fresh, asked.port_base)
 

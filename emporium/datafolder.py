@@ -2,6 +2,7 @@
 
     cluster.json    {"format": 1, "ndb": 4}
     r0/ r1/ ...     the files of each Redis
+    db0/ db1/ ...   what each shard must know when its Redis has forgotten
     q/              the channels of the queue (emporium/shelf.py)
     log/            one log a service, rotated
 
@@ -91,6 +92,6 @@ def _claim(folder, ndb):
 def _throw_away(folder):
     """The note goes last: a crash in between leaves a folder that is still known as ours."""
     for path in folder.iterdir():
-        if path.name in ("log", "q") or re.fullmatch(r"r\d+", path.name):
+        if path.name in ("log", "q") or re.fullmatch(r"(r|db)\d+", path.name):
             shutil.rmtree(path)
     (folder / "cluster.json").unlink(missing_ok=True)

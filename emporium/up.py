@@ -17,7 +17,7 @@ from queue import Empty, SimpleQueue
 from termcolor import colored
 
 from emporium import datafolder, redisbinary, running
-from emporium.cluster import START_S, Cluster
+from emporium.cluster import START_S, Cluster, guarded_options
 from emporium.environment import PYTHON, ROOT, SetupFailed
 from emporium.ports import COURSE_BASE, Ports, PortTaken
 from emporium.service import StartFailed
@@ -27,16 +27,30 @@ DOWN_S = 30
 WATCH_S = 0.5
 
 
-def up(ndb, digest_length, data, is_fresh, port_base, is_quiet):
-    """Run a cluster until we are told to stop. Returns the exit code: 0 stopped as asked, 1 it did not come up."""
+def up(asked):
+    """Run a cluster until we are told to stop. Returns the exit code: 0 stopped as asked, 1 it did not come up.
+
+    `asked` has the options of `./tea up` as attributes (emporium/command.py).
+    """
     told = Told()
-    layout = Ports(port_base)
+    layout = Ports(asked.port_base)
     try:
         programs = redisbinary.find_or_install()
-        _require_free(layout, ndb)
-        with datafolder.opened(data, ndb, is_fresh) as folder, Logs(folder / "log", is_quiet) as logs:
-            in_files = {"data-dir": str(folder / "q"), "fsync": "group"}
-            cluster = Cluster(layout, ndb, digest_length, folder, logs.of, programs, queue_options=in_files)
+        _require_free(layout, asked.ndb)
+        with datafolder.opened(asked.data, asked.ndb, asked.fresh) as folder, Logs(folder / "log", asked.quiet) as logs:
+            cluster = Cluster(
+                layout,
+                asked.ndb,
+                asked.digest_length,
+                folder,
+                logs.of,
+                programs,
+                queue_options={"data-dir": str(folder / "q"), "fsync": "group"},
+                shard_options=lambda index: {
+                    **guarded_options(folder / f"db{index}"),
+                    "durability": asked.durability,
+                },
+            )
             cluster.is_cancelled = lambda: told.count > 0
             told.on_second = cluster.kill
             try:

@@ -148,6 +148,17 @@ def test_what_is_answered_is_on_the_disk(open_tea):
     assert (settings["appendonly"], settings["appendfsync"]) == ("yes", "always")
 
 
+def test_every_shard_is_told_to_keep_its_word_and_how_often_to_store_before_it_answers(tmp_path):
+    with Up(tmp_path / "data", extra=["--durability", "2"]) as up:
+        up.wait_until_open()
+        shards = {service["name"]: service["pid"] for service in up.status() if service["name"].startswith("db")}
+
+        for name, pid in shards.items():
+            told = json.loads(psutil.Process(pid).cmdline()[-1])
+            assert told["data-dir"] == str(tmp_path / "data" / name)
+            assert (told["durability"], told["tombstones"], told["coalesce"], told["anti-entropy-s"]) == (2, 1, 1, 1)
+
+
 def test_what_was_stored_is_there_again_after_the_next_up(tmp_path):
     ports = Ports.find_free(2)
     base = ["--port-base", ports.base]
@@ -202,13 +213,16 @@ def test_a_folder_of_someone_else_is_refused_and_left_as_it_is(fresh, tmp_path):
 def test_fresh_throws_away_what_a_cluster_has_stored_and_nothing_else(tmp_path):
     with Up(tmp_path / "data") as up:
         up.wait_until_open()
+    (tmp_path / "data" / "db1").mkdir(exist_ok=True)
+    (tmp_path / "data" / "db1" / "identity").write_text("of a life before")
     (tmp_path / "data" / "r2d2").write_text("beep")
 
     with Up(tmp_path / "data", 1, extra=["--fresh"]) as up:
         up.wait_until_open()
 
     kept = ["cluster.json", "lock", "log", "q", "r0", "r2d2"]
-    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == kept
+    found = sorted(path.name for path in (tmp_path / "data").iterdir() if path.name != "db0")  # of the shard of now
+    assert found == kept
 
 
 def test_an_interrupted_detached_start_leaves_no_process(tmp_path):
