@@ -58,8 +58,9 @@ class Peer:
         self._connections_opened = 0
         self._judged_plain = None  # (connections opened by then, when), while it counts as a plain course server
 
-    def call(self, method, path, body=None, deadline_s=None, may_repeat=True):
-        """The peer's Answer. Raises NotReached or NoAnswer. `path` is already percent-encoded, `body` bytes.
+    def call(self, method, path, body=None, deadline_s=None, may_repeat=True, headers=()):
+        """The peer's Answer. Raises NotReached or NoAnswer. `path` is already percent-encoded, `body` bytes, and
+        `headers` are lines beyond those of each call.
 
         `deadline_s` may be shorter than the peer's own. A GET may be sent twice, unless it must not be.
         """
@@ -70,6 +71,7 @@ class Peer:
             handle = _new_handle()
         lines = []
         _prepare(handle, method, self.url + path, body, deadline_s, lines.append)
+        handle.setopt(pycurl.HTTPHEADER, [*JSON_HEADERS, *headers])
         # libcurl sends a request once more when a kept connection ends without an answer. The first one may have been
         # carried out, so it must not: it cannot, where the body is given to it only once, or the connection is new.
         needs_new = body is None and not (method == "GET" and may_repeat)
@@ -140,7 +142,6 @@ def _new_handle():
     handle.setopt(pycurl.NOSIGNAL, 1)  # else its timeouts would need the main thread
     handle.setopt(pycurl.NOPROXY, "*")
     handle.setopt(pycurl.PATH_AS_IS, 1)  # a channel may be called ..
-    handle.setopt(pycurl.HTTPHEADER, JSON_HEADERS)
     handle.setopt(pycurl.CONNECTTIMEOUT_MS, _ms(CONNECT_S))
     handle.setopt(pycurl.MAXFILESIZE, MOST_BYTES)
     handle.setopt(pycurl.MAXCONNECTS, 1)
