@@ -70,6 +70,10 @@ class Service:
                 )
             time.sleep(0.01)
 
+    def answers(self):
+        """Whether it serves now. Blocks for as long as one question may take."""
+        return self.is_running and self._answers(self)
+
     @property
     def is_running(self):
         return self.process is not None and self.process.poll() is None
