@@ -19,7 +19,7 @@ KINDS = ("strong", "mix")
 SHARDS = (1, 2, 4, 8)
 KEYS = (1_000, 100_000)
 SIBLINGS = (1, 10, 50)
-WAITING = (10, 100_000)
+WAITING, WAITING_QUICKLY = (10, 100_000), (10, 1_000)
 ROUNDS, RUN_S = 5, 2
 CALLS = 1_000  # at the queue, of each kind and length
 TAKEN = 10  # records a take
@@ -135,33 +135,33 @@ def _heads(kinds):
 
 def waiting(programs, findings, is_quick):
     """A take and a GET of channels that hold few and many records, at a queue on disk and at one in memory."""
-    calls = CALLS // 10 if is_quick else CALLS
+    calls, numbers = (CALLS // 10, WAITING_QUICKLY) if is_quick else (CALLS, WAITING)
     medians_us = {}
     for where in ("on disk", "in memory"):
         with queue_by_itself(is_in_memory=where == "in memory") as queue:
-            for number in WAITING:
+            for number in numbers:
                 progress(f"growth: channels {where} with {number} records")
                 queue.fill(number)
-            for key, times_us in times_of_calls(queue, calls).items():
+            for key, times_us in times_of_calls(queue, numbers, calls).items():
                 medians_us[where, *key] = median(times_us)
     rows = [
         [where, f"{number:,}", *(medians_us[where, what, number] for what in ("GET", "take"))]
         for where in ("on disk", "in memory")
-        for number in WAITING
+        for number in numbers
     ]
     columns = ["\nthe queue", "records\nwaiting", "GET\nus", f"take of {TAKEN}\nus"]
     findings.add_table(f"A channel at a queue by itself, medians of {calls} calls:", columns, rows, "waiting")
     findings.claims += waiting_claims(medians_us)
 
 
-def times_of_calls(queue, calls):
+def times_of_calls(queue, numbers, calls):
     """{("GET" or "take", records waiting): the microseconds that each of so many calls took}.
 
     Few and many take turns, also in who comes first: a call is slower behind one of another kind.
     """
-    times_us = {(what, number): [] for what in ("GET", "take") for number in WAITING}
+    times_us = {(what, number): [] for what in ("GET", "take") for number in numbers}
     for index in range(calls):
-        for number in WAITING if index % 2 else reversed(WAITING):
+        for number in numbers if index % 2 else reversed(numbers):
             times_us["GET", number].append(US * queue.timed_get(number))
             times_us["take", number].append(US * queue.timed_take(number))
     return times_us
@@ -169,7 +169,8 @@ def times_of_calls(queue, calls):
 
 def waiting_claims(medians_us):
     """What was promised of long channels, and what these medians show."""
-    few, many = WAITING
+    numbers = {number for _where, _what, number in medians_us}
+    few, many = min(numbers), max(numbers)
     claims = []
     for where, what, number in medians_us:
         if number == many:

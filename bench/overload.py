@@ -76,7 +76,7 @@ def run(programs, findings, is_quick=False):
 async def drive(on, door, is_quick):
     """(the light Step before, the Steps of the load, the light Step after)."""
     target, next_request = ground.target_of(door), on.half_and_half(0)
-    rounds, round_s, light_s, rest_s = (1, 1, 1, 1) if is_quick else (ROUNDS, ROUND_S, LIGHT_S, REST_S)
+    rounds, round_s, light_s, rest_s = (1, 0.4, 0.4, 0.4) if is_quick else (ROUNDS, ROUND_S, LIGHT_S, REST_S)
 
     async def load(step, rate_per_s, duration_s):
         progress(f"{rate_per_s} arrivals/s for {duration_s} s")

@@ -3,17 +3,24 @@
 import json
 import os
 import random
+import signal
 import sys
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 pytest.register_assert_rewrite("harness")
 
+import lanes
+import prepared
 from harness import CALL_S, Stage, course_ports_trouble, new_run_folder
 from options import OPTIONS
+from sharing import or_skip
 
+from bench import wrk
+from emporium import cluster, command
 from emporium.ports import Ports
 from queueservice import Queue
 
@@ -38,6 +45,8 @@ def pytest_configure(config):
         pytest.exit(trouble, returncode=1)
     if config.getoption("--key") is None:
         config.option.key = str(random.randrange(10**6))
+    hypothesis.settings.register_profile("tea", max_examples=1000 if config.getoption("--full") else 200)
+    hypothesis.settings.load_profile("tea")
     config.pluginmanager.register(Results(config))
     config.stash[LAST_WORDS] = []
 
@@ -51,7 +60,23 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.write_line(words)
 
 
+def pytest_xdist_make_scheduler(config, log):
+    return lanes.Lanes(config, log)
+
+
+def pytest_testnodedown(node):
+    """A lane has ended: what it has to say is said by us."""
+    node.config.stash[LAST_WORDS] += getattr(node, "workeroutput", {}).get("last words", [])
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):  # of a lane
+        session.config.workeroutput["last words"] = session.config.stash[LAST_WORDS]
+
+
 def pytest_collection_modifyitems(config, items):
+    if hasattr(config, "workerinput"):  # in a lane
+        items.sort(key=lanes.turn_of)
     asked = config.getoption("--test")
     if not asked:
         return
@@ -112,6 +137,15 @@ class Results:
             return
         with open(self._file, "a") as file:
             file.write(json.dumps(ended) + "\n")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def prepared_servers():
+    """Servers start as copies of one process, unless their test is about servers that are started by hand."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cluster, "Service", prepared.Service)
+        yield
+    prepared.Copy.end()
 
 
 @pytest.fixture(scope="session")
@@ -193,3 +227,42 @@ def by_hand(ground):
     """What someone with redis-cli sees and does."""
     with ground.redis(0) as client:
         yield client
+
+
+# ---- the benchmarks
+
+
+@pytest.fixture(scope="module")
+def tool():
+    """wrk, or the reason why what needs it is skipped."""
+    return or_skip(wrk.find_or_install)
+
+
+@pytest.fixture(scope="module")
+def redis_benchmark():
+    return or_skip(wrk.find_or_install_redis_benchmark)
+
+
+@pytest.fixture
+def bench(tmp_path, capsys):
+    """Runs `./tea bench` with these words from end to end, and gives its figures; they are worth nothing.
+
+    In this process, where servers start fast, and with --quick, so that there is no time for figures.
+    """
+
+    def run(*words):
+        told = tmp_path / "told.json"
+        code = command.main(["bench", *words, "--quick", "--json", str(told)])
+
+        printed = capsys.readouterr().out
+        found = json.loads(told.read_text())
+        assert printed.startswith(f"cores {found['machine']['cores']}, cpu ")
+        assert all(claim["asked"] in printed for claim in found["claims"])
+        assert (code == 1) == ("NOT REACHED" in printed)
+        assert code in (0, 1)
+        return found
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield run
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

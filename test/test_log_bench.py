@@ -3,9 +3,6 @@
 Nothing here asserts how fast anything is.
 """
 
-import json
-import subprocess
-import sys
 import threading
 from contextlib import contextmanager
 
@@ -13,14 +10,13 @@ import pytest
 import requests
 from test_throughput_bench import load
 
-from bench import clusters, commitlog, growth, logs, queue, turns, wrk
+from bench import clusters, commitlog, growth, logs, queue, turns
 from bench.commitlog import BATCH, GROUP, MANY, NEW, OWN, SHARED, SINGLE, THREADS, WRITTEN
 from bench.growth import WAITING
 from bench.queue import DISK, MEMORY, STORE_CLIENTS, STORE_KINDS
 from bench.report import Findings, exit_code
 from bench.throughput import Run
 from emporium import redisbinary
-from emporium.environment import ROOT, SetupFailed
 
 # ---- turns
 
@@ -288,22 +284,8 @@ def test_our_cluster_has_its_queue_on_disk_unless_it_is_told_otherwise(is_queue_
 # ---- the command
 
 
-def bench(tmp_path, *words):
-    """(The lines of standard output, the figures), from end to end. --quick leaves no time for figures of any worth."""
-    told = tmp_path / "told.json"
-    command = [sys.executable, str(ROOT / "tea"), "bench", *words, "--quick", "--json", str(told)]
-
-    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
-
-    assert done.returncode in (0, 1)
-    assert "Traceback" not in done.stderr, done.stderr
-    found = json.loads(told.read_text())
-    assert all(claim["asked"] in done.stdout for claim in found["claims"])
-    return found
-
-
-def test_the_log_is_measured_from_end_to_end(tmp_path):
-    found = bench(tmp_path, "--log")
+def test_the_log_is_measured_from_end_to_end(bench):
+    found = bench("--log")
 
     rows = {row[""]: row for row in found["appends to a log"]}
     assert {GROUP, OWN, SHARED, NEW, WRITTEN} < set(rows)
@@ -314,13 +296,8 @@ def test_the_log_is_measured_from_end_to_end(tmp_path):
     assert len(found["claims"]) == 4 + 2 + 1
 
 
-def test_the_queue_is_measured_from_end_to_end(tmp_path):
-    try:
-        wrk.find_or_install()
-    except SetupFailed as reason:
-        pytest.skip(str(reason))
-
-    found = bench(tmp_path, "--queue")
+def test_the_queue_is_measured_from_end_to_end(tool, bench):
+    found = bench("--queue")
 
     assert len(found["calls of the queue"]) == len(queue.KINDS) * len(queue.CLIENTS)
     assert [row["the queue"] for row in found["waiting"]] == [DISK, DISK, MEMORY, MEMORY]

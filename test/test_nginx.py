@@ -16,9 +16,10 @@ import psutil
 import pytest
 from asking import CHUNKED, Answer, ask, assert_answers, assert_problem, padded
 from harness import CALL_S, START_S, UNRATED, Stage, deadline_in, gone, stopped
+from sharing import or_skip
 
 from emporium.cluster import accepts_connections
-from emporium.environment import ROOT, SetupFailed
+from emporium.environment import ROOT
 from emporium.ports import Ports
 from emporium.service import Service, stop_these
 from emporium.settings import LBSettings
@@ -73,10 +74,7 @@ PATHS = [
 
 @pytest.fixture(scope="module")
 def program():
-    try:
-        return nginxbinary.find_or_unpack()
-    except SetupFailed as error:
-        pytest.skip(f"no nginx here: {error}")
+    return or_skip(nginxbinary.find_or_unpack)
 
 
 @pytest.fixture(scope="module")

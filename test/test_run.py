@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 from harness import course_ports_trouble, eventually, is_alive
+from sharing import only_one
 
 from emporium.environment import ROOT
 
@@ -22,14 +23,15 @@ COURSE_NAMES = [
 @pytest.fixture
 def run_py(tmp_path):
     """Runs test/run.py from a folder of its own, once nobody uses the course's ports."""
-    if trouble := course_ports_trouble(4):
-        pytest.skip(f"the course's ports are in use here: {trouble}")
 
     def run(*words):
         command = [OUTSIDE, ROOT / "test" / "run.py", *words]
         return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path, check=False)
 
-    return run
+    with only_one("course-ports"):
+        if trouble := course_ports_trouble(4):
+            pytest.skip(f"the course's ports are in use here: {trouble}")
+        yield run
 
 
 def test_it_lists_the_courses_stories_first(run_py):

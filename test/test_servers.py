@@ -11,8 +11,9 @@ import pytest
 import redis
 import requests
 from harness import CALL_S, JSON, UNRATED, Stage, deadline_in, eventually, ring_of
+from sharing import only_one
 
-from emporium import ports, redisbinary
+from emporium import cluster, ports, redisbinary
 from emporium.cluster import python_service, redis_service, shard_settings
 from emporium.environment import ROOT
 from emporium.ports import Ports
@@ -20,6 +21,22 @@ from emporium.service import Service, stop_these
 
 NO_SERVER = 1  # a port on which nothing listens, ever
 PROGRAMS = ["serverLB.py", "serverDB.py", "serverQ.py"]
+
+
+@pytest.fixture(autouse=True)
+def started_by_hand(monkeypatch):
+    """How a server starts is what is tried here: each is a Python of its own from its first moment on."""
+    monkeypatch.setattr(cluster, "Service", Service)
+
+
+@pytest.fixture
+def course_ports():
+    """The ports that the course gives to a load balancer and a shard."""
+    with only_one("course-ports"):
+        taken = [port for port in (2500, 3000) if not ports.is_free(port)]
+        if taken:
+            pytest.skip(f"the course's ports {taken} are in use here")
+        yield
 
 
 @pytest.fixture
@@ -131,11 +148,8 @@ def test_a_shard_that_is_its_own_neighbour_needs_no_queue_and_keeps_no_digest(st
         assert client.keys() == ["/rating/persimmon"]
 
 
-def test_without_arguments_the_servers_start_in_single_instance_mode(tmp_path):
+def test_without_arguments_the_servers_start_in_single_instance_mode(course_ports, tmp_path):
     """As the assignment's tip 4 has it: LB on 2500, shard on 3000, Redis on 6379, no queue."""
-    taken = [port for port in (2500, 3000) if not ports.is_free(port)]
-    if taken:
-        pytest.skip(f"the course's ports {taken} are in use here")
     layout = Ports(6379 - 3055)  # the layout whose Redis 0 is on 6379
     own_redis = redis_service(
         0, layout, tmp_path / "r0", lambda name: tmp_path / f"{name}.log", redisbinary.find(), True
