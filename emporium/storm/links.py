@@ -64,7 +64,7 @@ class Proxy:
     """The fault proxy's process. It ends with ours, however ours ends, since then its standard input does."""
 
     def __init__(self, ports):
-        self._process = subprocess.Popen(
+        self.process = subprocess.Popen(
             [sys.executable, "-m", "emporium.storm.proxy", json.dumps(ports)],
             cwd=ROOT,
             stdin=subprocess.PIPE,
@@ -77,20 +77,20 @@ class Proxy:
         """Change the link. Returns the harm that it has done since the start: bytes and connections."""
         asked = {"link": link, "mode": mode, "delay_s": delay_s}
         try:
-            self._process.stdin.write(json.dumps(asked).encode() + b"\n")
-            self._process.stdin.flush()
+            self.process.stdin.write(json.dumps(asked).encode() + b"\n")
+            self.process.stdin.flush()
         except BrokenPipeError as error:
             raise ProxyFailed("the fault proxy has ended; its last words are above") from error
         return json.loads(self._hear())["harm"]
 
     def close(self):
-        self._process.stdin.close()
+        self.process.stdin.close()
         try:
-            self._process.wait(ANSWER_S)
+            self.process.wait(ANSWER_S)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(ANSWER_S)
-        self._process.stdout.close()
+            self.process.kill()
+            self.process.wait(ANSWER_S)
+        self.process.stdout.close()
 
     def __enter__(self):
         return self
@@ -99,8 +99,8 @@ class Proxy:
         self.close()
 
     def _hear(self):
-        ready, _, _ = select.select([self._process.stdout], [], [], ANSWER_S)
-        line = self._process.stdout.readline() if ready else b""
+        ready, _, _ = select.select([self.process.stdout], [], [], ANSWER_S)
+        line = self.process.stdout.readline() if ready else b""
         if not line.endswith(b"\n"):
             self.close()
             raise ProxyFailed("the fault proxy does not answer; its last words are above")
