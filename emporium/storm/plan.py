@@ -9,15 +9,16 @@ can be seen what one dead shard costs, and how soon it is back.
 """
 
 import random
+from math import ceil
 
 import msgspec
 
 from emporium.storm.proxy import DELAY, DROP, HALF_OPEN, RESET
 
 KILL, STOP = "kill", "stop"
-PER_MINUTE = 165 / 8  # of which nine tenths must hit
+PER_MINUTE = 150 / 8 / 0.9  # nine tenths of them must hit, and that is 150 in 8 minutes
 LEAD_S, TAIL_S = 1.0, 1.5  # without faults, so that clients find a whole cluster at first and at last
-QUIET_BEFORE_S, QUIET_DEAD_S, QUIET_S = 3.2, 1.5, 10.0  # of a quiet kill; the last one is all of it
+QUIET_BEFORE_S, QUIET_DEAD_S, QUIET_S = 3.0, 1.5, 8.5  # of a quiet kill; the last one is all of it
 
 # How many of 165 faults are of a kind. At least 15 kills of each kind of service, 15 stops, 15 cuts of links, 10 double
 # faults and 5 kills of everything are among any 150 of them.
@@ -56,7 +57,7 @@ class Fault(msgspec.Struct, frozen=True):
 def draw(seed, minutes, ndb):
     """The Faults of a storm, by time."""
     chance = random.Random(seed)
-    kinds = _kinds(chance, round(PER_MINUTE * minutes))
+    kinds = _kinds(chance, ceil(PER_MINUTE * minutes) + 1)
     quiet = kinds.count("kill db in quiet")
     turns = sum(2 if kind == "kill all" else 1 for kind in kinds) - quiet
     turn_s = (minutes * 60 - LEAD_S - TAIL_S - quiet * QUIET_S) / turns
@@ -110,7 +111,7 @@ def _link_fault(chance, at_s, latest_s, shard, ndb):
     target = chance.choice(
         [f"lb>db{shard}", f"db{shard}>r{shard}", f"db{shard}>q"] * 3 + [f"db{shard}>db{(shard + 1) % ndb}"]
     )
-    for_s = chance.uniform(2.2, 3.2) if target.count("db") == 2 else chance.uniform(0.5, 2.2)
+    for_s = chance.uniform(2.2, 3.2) if target.count("db") == 2 else chance.uniform(0.8, 2.4)
     delay_s = round(chance.choice([0.05, 0.15, 0.4, 1.2]), 3) if what == DELAY else 0.0
     return Fault(at_s, round(min(for_s, latest_s - at_s), 3), what, target, delay_s)
 
