@@ -19,7 +19,7 @@ import time
 
 from flask import request
 
-from emporium import batch, replicaroutes, safequeue, serving, web, wire
+from emporium import batch, failpoints, replicaroutes, safequeue, serving, web, wire
 from emporium.bulkhead import Bulkhead
 from emporium.failures import PeerError
 from emporium.fence import Fence, Note
@@ -84,7 +84,9 @@ class Shard:
         Operations that come together have all been waiting, so any order among them is legal.
         """
         with self.turn:
+            failpoints.hit("step-begun")
             found = self.store.load({operation.tea for operation in operations})
+            failpoints.hit("step-loaded")
             if self.store.recovering:
                 return self._step_while_recovering(operations, found)
             now = found.values
@@ -102,6 +104,7 @@ class Shard:
             read = [now[each.tea] for each in operations if isinstance(each, Read)]
             self._tend(found)
         # Of each kind, the outcomes stand in the order of its operations.
+        failpoints.hit("answer-unsent")
         outcomes = {Write: iter(written[: len(writes)]), Delete: iter(written[len(writes) :]), Read: iter(read)}
         return [self._unless_repaired(next(outcomes[type(operation)])) for operation in operations]
 
@@ -122,6 +125,7 @@ class Shard:
         while changes or heard.records or told:
             try:
                 left = self._merge_heard(heard, found, changes)
+                failpoints.hit("write-unstored" if has_writes else "gossip-unstored")
                 due = self.store.change(changes, found.cursor, told, wire.MOST_RECORDS if self._can_gossip() else 0)
             except (StoreDown, StoreUnsure) as error:
                 if has_writes:
@@ -129,6 +133,7 @@ class Shard:
                 log.warning("gossip waits: %s", error)
                 found.must_tell = math.inf  # nobody knows what is still due, and so what of it was told
                 return
+            failpoints.hit("write-stored" if has_writes else "gossip-stored")
             found.show(changes, told)
             if has_writes:
                 found.must_tell = found.ever_due
@@ -148,6 +153,7 @@ class Shard:
         if not self._can_gossip():
             return 0, NOTHING
         due = due[: wire.one_call(due)]
+        failpoints.hit("tell-unsent")
         try:
             heard = self.queue.exchange(self.place.name, due, self.place.predecessor, found.cursor, most)
         except Refused as error:
@@ -159,6 +165,8 @@ class Shard:
         except PeerError as error:
             self.queue_watch.failed(error)
             return 0, NOTHING
+        if due:
+            failpoints.hit("told")
         found.told_count += len(due)
         return len(due), heard
 
@@ -179,6 +187,7 @@ class Shard:
                 told, _ = self._exchange(self.store.due(wire.MOST_RECORDS), found, 0, changes)
                 if not told:
                     break
+                failpoints.hit("own-told")
                 self.store.change(changes, sent=told)
                 found.show(changes, told)
         except (StoreDown, StoreUnsure) as error:
@@ -206,11 +215,13 @@ class Shard:
     def _tend(self, found):
         """What is due may not grow for ever while the queue is away, and damaged values are repaired, in a while."""
         if found.due_count > MOST_DUE and self.place.coalesces:
+            failpoints.hit("much-due")
             try:
                 dropped = self.store.keep_newest_due(MOST_DUE // 2)
             except (StoreDown, StoreUnsure) as error:  # the operations of this step are done all the same
                 log.warning("much gossip is due: %s", error)
             else:
+                failpoints.hit("much-dropped")
                 log.warning("much gossip was due: now the newest of each tea is, and %s records are dropped", dropped)
         self.due_since = (self.due_since or self._now()) if found.due_count else None
         if damaged := [tea for tea, value in found.values.items() if isinstance(value, Damaged)]:
@@ -238,13 +249,16 @@ class Shard:
 
     def say_all(self):
         """Before the end: tell what waits in the digest too, as far as the queue takes it within its deadline."""
+        failpoints.hit("end-begun")
         try:
             with self.turn:
                 found = self.store.load([])
                 if found.digest.count:
                     self.store.change(Changes(now_due=found.digest.count))
+                failpoints.hit("end-due")
                 told, _ = self._exchange(self.store.due(wire.MOST_RECORDS), found, 0, Changes())
                 if told:
+                    failpoints.hit("end-told")
                     self.store.change(Changes(), sent=told)
         except (Busy, StoreDown, StoreUnsure) as error:
             log.warning("what waits is told after the next start: %s", error)

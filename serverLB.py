@@ -22,7 +22,7 @@ from functools import partial
 
 from flask import request
 
-from emporium import serving, web, wire
+from emporium import failpoints, serving, web, wire
 from emporium.batch import Operation, Outcome
 from emporium.bulkhead import Bulkhead
 from emporium.failures import BadAnswer, NoAnswer, NotReached, PeerError
@@ -167,6 +167,7 @@ def forward(shard, operation, ask):
         raise (web.unavailable if operation.method == "GET" else web.unsure)(str(error)) from error
     except BadAnswer as error:
         raise web.Problem(502, f"{shard.name} at {shard.url}: {error}") from error
+    failpoints.hit("balancer-answered")
     if isinstance(given, Outcome):
         return web.answer_outcome(given)
     return relay(shard, given)

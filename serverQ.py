@@ -17,7 +17,7 @@ Source: the assignment's "The queue service (Q)". What a channel does is in empo
 
 import sys
 
-from emporium import consumers, logproblems, serving, web, wire
+from emporium import consumers, failpoints, logproblems, serving, web, wire
 from emporium.channel import Limits
 from emporium.channels import Channels, TooManyChannels
 from emporium.commitlog.errors import LogError
@@ -79,17 +79,22 @@ def create_app(settings):
     def exchange():
         asked, records = web.checked(wire.decode_exchange, web.own_json_body())
         to, source = web.channel_name(asked.to), web.channel_name(asked.source)
+        taken = take_from(source, asked)  # first: if it fails, nothing was put, and may be put again
+        failpoints.hit("queue-taken")
         if records:
             put_on(to, records)
-        return web.answer(wire.encode_taken(*take_from(source, asked)))
+        return web.answer(wire.encode_taken(*taken))
 
     consumers.add_routes(app, channels)
 
     def put_on(name, records):
+        failpoints.hit("queue-put-unstored")
         try:
-            return channels.put(name, records)
+            put = channels.put(name, records)
         except TooManyChannels as error:
             raise web.Problem(507, str(error)) from error
+        failpoints.hit("queue-put-stored")
+        return put
 
     def take_from(name, asked):
         found = channels.find(name)

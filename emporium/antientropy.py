@@ -7,7 +7,7 @@ all are connected whoever is away. What a round costs depends on what differs: t
 Source: the Dynamo paper, section 4.7, with two levels in place of a Merkle tree.
 """
 
-from emporium import wire
+from emporium import failpoints, wire
 from emporium.replica import differences
 
 
@@ -34,6 +34,7 @@ def _exchange(other, replica, give, want):
         records = replica.values(give[: wire.MOST_RECORDS])
         fitting = wire.one_call([wire.encode_record(record) for record in records])
         exchanged = other.exchange(records[:fitting], want[: wire.MOST_RECORDS])
+        failpoints.hit("exchange-given")
         changed += exchanged.changed + replica.absorb(exchanged.records)
         give = [record.key for record in records[fitting:]] + give[wire.MOST_RECORDS :]
         want = want[wire.MOST_RECORDS :]

@@ -13,7 +13,7 @@ import time
 from bisect import bisect_left
 from typing import NamedTuple
 
-from emporium import wire
+from emporium import failpoints, wire
 from emporium.claims import Claims
 from emporium.commitlog.errors import Closed, Damaged, LogError, TooLarge
 
@@ -215,6 +215,7 @@ class Channel:
                     return
                 self._is_saved = True
                 progress = Progress(self._claims.floor, _runs(self._claims.done), self._dropped)
+            failpoints.hit("progress-unsaved")
             try:
                 self._shelf.save(progress)
             except LogError:
@@ -225,6 +226,7 @@ class Channel:
         """Remember what has changed, and let the log forget what is done with."""
         self.save()
         if self._claims.floor > self.log.lowest_offset:
+            failpoints.hit("progress-saved")
             self.log.truncate(self._claims.floor - 1)
 
     def end(self):

@@ -141,11 +141,13 @@ class Channels:
         self._is_closed.set()
         self._tender.join()
         with self._lock:
-            for name, channel in self._by_name.items():
-                try:
-                    channel.close()
-                except LogError as error:
-                    log.error("what readers of channel %r are done with could not be remembered: %s", name, error)
+            # All is remembered before the first log is closed: with many channels that takes long, and may be cut off.
+            for step in (Channel.save, Channel.close):
+                for name, channel in self._by_name.items():
+                    try:
+                        step(channel)
+                    except LogError as error:
+                        log.error("what readers of channel %r are done with could not be remembered: %s", name, error)
             self._shelves.close()
 
     def _open_all(self):
@@ -163,6 +165,8 @@ class Channels:
     def _tend(self):
         while not self._is_closed.wait(TEND_S):
             for name, channel in self.all().items():
+                if self._is_closed.is_set():
+                    return
                 try:
                     channel.tend()
                 except Closed:  # cleared in this very moment

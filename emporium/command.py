@@ -111,6 +111,14 @@ def parser():
     made.add_argument("--quick", action="store_true", help="try the benchmark itself: its figures are worth nothing")
     made.add_argument("--json", metavar="FILE", help="write the figures for programs, too")
 
+    made = command("storm", run_storm, "let a storm of faults go over a cluster, and judge", "./tea storm --seed 7")
+    made.description += " Exit codes of its own: 0 valid and all good, 1 something is wrong, 2 invalid."
+    made.add_argument("--minutes", type=_minutes, default=8.0, metavar="M", help="how long it lasts (8)")
+    made.add_argument(
+        "--seed", type=_number(0), default=7, metavar="S", help="from which plan and clients are drawn (7)"
+    )
+    made.add_argument("--plan", metavar="FILE", help="follow this plan, as a storm writes it; - prints the drawn one")
+
     made = command("put", run_put, "rate a tea", "./tea put persimmon 3 --clock c0=5,c1=2")
     made.add_argument("tea", type=_tea)
     made.add_argument("rating", type=_rating, help="a number of size at most 1e6")
@@ -207,6 +215,14 @@ def run_bench(asked):
 
     others = [name for name in ("overload", "hostile", "log", "queue") if getattr(asked, name)]
     return run.run([asked.only, *others] if asked.only else others, asked.quick, asked.json)
+
+
+def run_storm(asked):
+    from emporium import redisbinary
+    from emporium.storm import command
+
+    redisbinary.find_or_install()
+    return command.run(asked.minutes, asked.seed, asked.plan)
 
 
 # ---- a commit log
@@ -312,6 +328,16 @@ def _number(least, most=None):
 
     parse.__name__ = "whole number"  # what argparse says when int() raises
     return parse
+
+
+def _minutes(text):
+    minutes = float(text)
+    if not 0.3 <= minutes <= 600:
+        raise argparse.ArgumentTypeError("must be 0.3 to 600")
+    return minutes
+
+
+_minutes.__name__ = "number of minutes"  # what argparse says when it raises
 
 
 def _tea(text):

@@ -15,6 +15,7 @@ What had not left this shard yet is lost with its disk, unless durability is 2.
 
 import logging
 
+from emporium import failpoints
 from emporium.antientropy import round_with
 from emporium.failures import PeerError
 from emporium.replica import NotYet
@@ -76,11 +77,15 @@ class Recovery:
     def _recover(self):
         why = self._shard.store.recovering
         records = self._heard_from_queue()
+        failpoints.hit("recovery-heard-queue")
         self._replica.absorb(records)
+        failpoints.hit("recovery-merged-queue")
         self._hear_others(lambda other: round_with(other, self._replica, skips_news=False))
         with self._shard.turn:
             self._shard.store.load([])
+            failpoints.hit("recovery-unended")
             self._shard.store.end_recovery()
+            failpoints.hit("recovery-ended")
         given_up = f", without {', '.join(sorted(self.without))}" if self.without else ""
         self.without.clear()
         log.warning("recovered%s: %s", given_up, why)
@@ -135,4 +140,5 @@ class Recovery:
                     raise Unheard(str(error)) from error
                 log.warning("not heard, and not needed: %s", error)
             else:
+                failpoints.hit("recovery-heard-other")
                 must_hear = must_hear and other.is_recovering

@@ -8,7 +8,7 @@ Merging is the same join as that of gossip, so that what comes twice, late or in
 merged so is not told on: each shard compares with its neighbour.
 """
 
-from emporium import wire
+from emporium import failpoints, wire
 from emporium.fingerprints import Fingerprints
 from emporium.shard import Changes, merge_held
 from emporium.siblings import UNRATED, Damaged
@@ -94,7 +94,11 @@ class Replica:
             after = merge_held(before, told)
             if after is not None and after is not before:
                 changes.values[tea] = after
+        if changes:
+            failpoints.hit("absorb-unstored")
         self.shard.store.change(changes, is_news=False)
+        if changes:
+            failpoints.hit("absorb-stored")
         return len(changes.values)
 
     def replace_damaged(self, values):
@@ -103,7 +107,9 @@ class Replica:
             found = self.shard.store.load(values).values
             damaged = [tea for tea in values if isinstance(found[tea], Damaged)]
             mended = {tea: values[tea] for tea in damaged}
+            failpoints.hit("repair-unstored")
             self.shard.store.change(Changes(removed=damaged, values=mended, repaired=len(damaged)), is_news=False)
+            failpoints.hit("repair-stored")
         return len(damaged)
 
     # ---- what is stored

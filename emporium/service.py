@@ -10,10 +10,12 @@ import signal
 import subprocess
 import threading
 import time
+from collections import deque
 from pathlib import Path
 
 from emporium.environment import ROOT
 
+LAST_LINES = 20  # that are kept of its output, to be shown when it ends
 STOP_S = 6  # a service has 5 s to finish what is in flight
 
 
@@ -37,7 +39,7 @@ class Service:
         self._log = log
         self._dies_with_us = dies_with_us
         self._pump = None
-        self._last_lines = []
+        self._last_lines = deque()
 
     def start(self):
         """Start the process, again when an earlier one has ended; returns at once. Raises OSError or StartFailed."""
@@ -47,10 +49,9 @@ class Service:
         options["start_new_session"] = True  # so that Ctrl-C at the terminal reaches the launcher only
         if callable(self._log):
             self.process = subprocess.Popen(bound + self.command, stdout=subprocess.PIPE, **options)
-            self._last_lines = []
-            self._pump = threading.Thread(
-                target=self._pump_lines, args=(self.process.stdout,), name=f"log-{self.name}", daemon=True
-            )
+            self._last_lines = deque(maxlen=LAST_LINES)  # of this life: the pump of an earlier one may still be at work
+            what = self.process.stdout, self._last_lines
+            self._pump = threading.Thread(target=self._pump_lines, args=what, name=f"log-{self.name}", daemon=True)
             self._pump.start()
         else:
             with open(self._log, "ab") as log:
@@ -69,6 +70,10 @@ class Service:
                 )
             time.sleep(0.01)
 
+    def answers(self):
+        """Whether it serves now. Blocks for as long as one question may take."""
+        return self.is_running and self._answers(self)
+
     @property
     def is_running(self):
         return self.process is not None and self.process.poll() is None
@@ -82,7 +87,7 @@ class Service:
         if callable(self._log):
             if not self.is_running:
                 self._pump.join(1)
-            return "\n".join(self._last_lines[-lines:])
+            return "\n".join(list(self._last_lines)[-lines:])
         return "\n".join(Path(self._log).read_text(errors="replace").splitlines()[-lines:])
 
     def signal(self, number):
@@ -109,10 +114,10 @@ class Service:
         """Leave the process running behind us: from now on it is nobody's."""
         self.process.returncode = 0  # else Python warns of a child that was never waited for
 
-    def _pump_lines(self, output):
+    def _pump_lines(self, output, last_lines):
         for line in output:
             text = line.decode(errors="replace").rstrip()
-            self._last_lines = [*self._last_lines[-19:], text]
+            last_lines.append(text)
             self._log(text)
         output.close()
 

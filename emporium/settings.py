@@ -63,7 +63,7 @@ class DBSettings(msgspec.Struct, frozen=True, rename="kebab"):
     ndb            how many shards are in the ring; with 1 nothing is sent or taken
     qport          where the queue listens
     digest-length  how many records make a digest full, and so have it sent
-    baseDBport     where shard 0 listens; the course passes it, and a shard never calls another
+    baseDBport     where shard 0 listens; the course passes it, and only a shard with a data-dir calls another
     logfile        a file that gets the log besides standard error, rotated at 5 MB; null for none
     host           ours: the address to listen on; anything but 127.0.0.1 opens the shard to the network
     threads        ours: how many requests it accepts at once; at most half of them wait for their turn

@@ -23,6 +23,7 @@ from zlib import crc32
 
 import msgspec
 
+from emporium import failpoints
 from emporium.channel import Progress
 from emporium.commitlog import Config, Log
 from emporium.commitlog.errors import Damaged, LogError, NotStored
@@ -173,11 +174,13 @@ class Shelves:
         with telling():
             self._disk.make_folder(folder)
         shelf = Shelf(folder, self._config, self._disk)
+        failpoints.hit("channel-unnamed")
         try:
             write(self._disk, os.path.join(folder, "name"), name.encode())
         except NotStored:
             shelf.log.close()
             raise
+        failpoints.hit("channel-named")
         return shelf
 
     def clear(self):

@@ -28,7 +28,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, ConnectionError, ResponseError, TimeoutError
 from redis.retry import Retry
 
-from emporium import fence, wire
+from emporium import failpoints, fence, wire
 from emporium.guard import Watch
 from emporium.shard import Digest
 from emporium.siblings import UNRATED, Damaged, Value
@@ -282,6 +282,7 @@ class Store:
 
     def _load_guarded(self, teas, asked):
         """As _values, from a Redis that is mine to write to, and watched from now on. Raises StoreDown."""
+        self._is_watching = False
         values, (_, _, fields, *answers) = self._values(teas, [*WATCHING, *asked], is_own=True)
         if not self._is_mine(fields):
             self._claim()
@@ -319,6 +320,7 @@ class Store:
         words = ("life", standing.life, "epoch", standing.epoch, "step", standing.step)
         if standing.recovering:
             words += ("recovering", standing.recovering)
+        failpoints.hit("claim-unsent")
         with self._connection(is_own=True) as connection:
             try:
                 *_, results = _round_trip(connection, [("MULTI",), ("HSET", fence.KEY, *words), ("EXEC",)])
@@ -327,10 +329,12 @@ class Store:
         if results is None or isinstance(results, Exception):
             raise StoreDown(f"Redis at {self.address} could not be taken over: {results or 'another process did'}")
         self.not_mine = None
+        failpoints.hit("claim-stored")
         try:
             self._fence.claimed(standing)
         except OSError as error:
             raise StoreDown(f"the note beside Redis cannot be written: {error}") from error
+        failpoints.hit("claim-noted")
 
     def _step(self, connection, commands):
         """The answers to these commands in one MULTI/EXEC that counts as a step, and only happens while I may write."""
@@ -339,6 +343,7 @@ class Store:
         mine = self._fence.mine
         step = ("HSET", fence.KEY, "step", mine.step + 1)
         self._is_watching = False  # until it is seen that all went well
+        failpoints.hit("exec-unsent")
         *_, results, _, fields = _round_trip(
             connection, [("MULTI",), *commands, step, ("EXEC",), ("WATCH", fence.KEY), STANDING]
         )
@@ -346,10 +351,12 @@ class Store:
             raise StoreDown("another process writes to this Redis, or someone by hand")
         if not isinstance(results, Exception):
             results = results[:-1]
+            failpoints.hit("exec-answered")
             try:
                 self._fence.stepped(mine._replace(step=mine.step + 1))
             except OSError as error:
                 raise StoreUnsure(f"the note beside Redis cannot be written: {error}") from error
+            failpoints.hit("exec-noted")
             found = fence.standing_of(fields)
             self._is_watching = (found.life, found.epoch, found.step) == self._fence.mine[:3]
             self.recovering = found.recovering

@@ -64,7 +64,10 @@ class Supervisor:
     def _attend(self, service):
         """Do what is to be done now about one that is dead. True when it was started."""
         if service.name not in self._start_at:
-            self._mourn(service, f"ended {service.ending()}", f"; its log ends:\n{service.end_of_log(TOLD_LINES)}")
+            end = service.end_of_log(TOLD_LINES)
+            self._mourn(
+                service, f"ended {service.ending()}", f"; its log ends:\n{end}" if end else "; its log is empty"
+            )
         elif self._now() >= self._start_at[service.name] and not self._is_stopping():
             return self._start(service)
         return False

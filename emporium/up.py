@@ -58,7 +58,7 @@ def up(asked):
                 cluster.start()
                 with running.noted(cluster, folder) as note_anew:
                     _greet(cluster, folder)
-                    _watch(cluster, told, note_anew, asked.restart)
+                    _watch(cluster, told, logs.say, note_anew, asked.restart)
             finally:
                 if told.count == 1:
                     _say("tea: stopping; Ctrl-C once more ends everything at once", sys.stderr)
@@ -151,12 +151,14 @@ class Told:
 
 
 class Logs:
-    """The log of each service: a rotated file, and this terminal with the service's name in front."""
+    """The log of each service: a rotated file, and this terminal with the service's name in front. And our own, up.log,
+    since behind a terminal nobody reads us."""
 
     def __init__(self, folder, is_quiet=False):
         self._folder = folder
         self._is_quiet = is_quiet
         self._files = []
+        self._own = self._rotated("up", "%(asctime)s %(message)s")
 
     def __enter__(self):
         return self
@@ -167,10 +169,7 @@ class Logs:
 
     def of(self, name):
         """What Service wants: a function that takes each line."""
-        log = logging.Logger(name)
-        file = RotatingFileHandler(self._folder / f"{name}.log", maxBytes=5_000_000, backupCount=2)
-        log.addHandler(file)
-        self._files.append(file)
+        log = self._rotated(name)
         prefix = colored(f"{name:>4} |", COLOURS[name.rstrip("0123456789")])
 
         def take(line):
@@ -179,6 +178,19 @@ class Logs:
                 _say(f"{prefix} {line}")
 
         return take
+
+    def say(self, text):
+        """Tell it on standard error, and in our own log."""
+        self._own.info("%s", text)
+        _say(text, sys.stderr)
+
+    def _rotated(self, name, form="%(message)s"):
+        log = logging.Logger(name)
+        file = RotatingFileHandler(self._folder / f"{name}.log", maxBytes=5_000_000, backupCount=2)
+        file.setFormatter(logging.Formatter(form))
+        log.addHandler(file)
+        self._files.append(file)
+        return log
 
 
 def _require_free(layout, ndb):
@@ -193,18 +205,16 @@ def _require_free(layout, ndb):
         raise
 
 
-def _watch(cluster, told, note_anew, restarts):
+def _watch(cluster, told, say, note_anew, restarts):
     """Returns when we are told to stop. A service that ends before that is named, and started again if `restarts`."""
-    supervisor = Supervisor(
-        cluster.services, lambda text: _say(text, sys.stderr), is_stopping=lambda: told.count > 0, restarts=restarts
-    )
+    supervisor = Supervisor(cluster.services, say, is_stopping=lambda: told.count > 0, restarts=restarts)
     while not told.wait(WATCH_S):
         if not supervisor.look():
             continue
         try:
             note_anew()
         except OSError as error:
-            _say(f"tea: ./tea status may show pids from before, since they could not be noted: {error}", sys.stderr)
+            say(f"tea: ./tea status may show pids from before, since they could not be noted: {error}")
 
 
 def _greet(cluster, folder):

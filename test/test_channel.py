@@ -395,7 +395,7 @@ def test_what_was_put_as_the_channel_ended_is_stored_once_also_beyond_the_limit(
     log = EndingLog(tmp_path / "log")
     channel = Channel(SimpleNamespace(log=log, load=Progress), Limits(most_bytes=20), now=clock)
 
-    assert channel.put(numbered(0)) == (0, 1)
+    assert channel.put(numbered(0, 1)) == (0, 2)
 
 
 @pytest.fixture

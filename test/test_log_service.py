@@ -13,7 +13,7 @@ import threading
 import time
 from base64 import b64decode, b64encode
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from io import StringIO
 
 import psutil
@@ -924,8 +924,19 @@ def tea_log(*words):
     return code, out.getvalue(), err.getvalue()
 
 
+@contextmanager
 def process_of_tea_log(*words, **options):
-    return subprocess.Popen([sys.executable, ROOT / "tea", "log", *map(str, words)], text=True, **options)
+    """The process, which is gone afterwards. Ctrl-C ends it, also where a shell's & has let the tests ignore that."""
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        tea = subprocess.Popen([sys.executable, ROOT / "tea", "log", *map(str, words)], text=True, **options)
+    finally:
+        signal.signal(signal.SIGINT, ignored)
+    with tea:
+        try:
+            yield tea
+        finally:
+            tea.kill()
 
 
 def test_tea_log_appends_and_reads(log):

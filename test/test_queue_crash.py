@@ -269,6 +269,18 @@ def test_damage_in_the_middle_stops_the_start_and_is_named(make_queue, service, 
         start(service)
 
 
+def test_an_exchange_that_cannot_take_has_put_nothing(queue, tmp_path):
+    """Who was told that it failed says the same again, and would put it once more each time."""
+    queue.put("db1", {"n": 0})
+    flip(tmp_path / "q" / "channels-0" / "db1" / "log" / "0.store", at=60)
+
+    for _ in range(2):
+        with pytest.raises(BadAnswer, match="500"):
+            queue.exchange("db0", [b'{"n":1}'], "db1", None, most=1)
+
+    assert "db0" not in queue.channels()
+
+
 @pytest.mark.parametrize("name", ["epoch", "channels-0/db0/name"])
 def test_damage_to_what_names_the_channels_stops_the_start(service, queue, tmp_path, name):
     queue.put("db0", {"n": 1})

@@ -1,7 +1,9 @@
 """./tea up starts again what died: when, what it says of it, and when it does not."""
 
 import os
+import re
 import signal
+import threading
 
 import psutil
 import pytest
@@ -9,7 +11,7 @@ from asking import ask
 from harness import eventually, is_alive
 from teacommand import Up, tea
 
-from emporium.service import StartFailed
+from emporium.service import Service, StartFailed
 from emporium.supervisor import Backoff, Supervisor
 
 
@@ -175,6 +177,35 @@ def test_without_restarts_a_death_is_told_and_nothing_else():
 # ---- on real processes
 
 
+def test_what_an_earlier_life_left_behind_does_not_cut_the_log_of_the_next(tmp_path):
+    """A child that the first one left still holds its output, and lets go of it when the second one runs."""
+    script = tmp_path / "service.sh"
+    script.write_text(
+        f"cd {tmp_path}\n"
+        "wait_for() { until [ -e $1 ]; do sleep 0.02; done; }\n"
+        "if [ -e second ]; then wait_for go-on; echo the second is heard; wait_for end; exit; fi\n"
+        "touch second; (wait_for let-go; echo the child is heard) &\n"
+    )
+    heard = []
+    service = Service("s", ["bash", str(script)], 0, "", lambda _service: True, heard.append)
+    service.start()
+    eventually(lambda: not service.is_running, "the first life is over")
+
+    service.start()
+    (tmp_path / "let-go").touch()
+    eventually(lambda: "the child is heard" in heard, "the child lets go")
+    eventually(
+        lambda: [thread.name for thread in threading.enumerate()].count("log-s") == 1,
+        "the reader of the first life has ended",
+    )
+    (tmp_path / "go-on").touch()
+
+    eventually(lambda: "the second is heard" in heard, "the second one goes on")
+    assert service.end_of_log() == "the second is heard"
+    (tmp_path / "end").touch()
+    assert service.wait_for_end(5)
+
+
 @pytest.fixture(scope="module")
 def up(tmp_path_factory):
     with Up(tmp_path_factory.mktemp("restart") / "data") as made:
@@ -209,6 +240,8 @@ def test_a_death_is_told_with_the_end_of_the_log_of_that_life(up):
     assert told.splitlines()[0].endswith("; its log ends:")
     assert "db0 listens on" in told.split("\n", 1)[1]
     eventually(lambda: up.serves_again("db0", died), "it serves again")
+    kept = (up.data / "log" / "up.log").read_text()
+    assert re.search(r"^\S+ \S+ tea: db0 ended with exit code 0, and starts again in 0\.", kept, re.MULTILINE)
 
 
 def test_one_that_is_stopped_is_not_dead_and_gets_no_second_beside_it(up):

@@ -334,6 +334,28 @@ def test_once_closed_nothing_can_be_put(channels):
             channels.put(name, [b"2"])
 
 
+def test_an_end_that_is_cut_short_has_remembered_all_channels(tmp_path, monkeypatch):
+    """With a thousand of them the closing takes long."""
+    monkeypatch.setattr("emporium.channels.TEND_S", 1000)
+    channels = Channels(Shelves(tmp_path / "q", "never"), Limits())
+    for name in "abc":
+        channels.put(name, [b"1", b"2"])
+        channels.find(name).get(1)
+    with monkeypatch.context() as cut_short:
+        cut_short.setattr("emporium.commitlog.Log.close", cut)
+        with pytest.raises(KeyboardInterrupt):
+            channels.close()
+
+    shutil.copytree(tmp_path / "q", tmp_path / "left")
+    channels.close()
+
+    assert opened(tmp_path / "left") == {"a": 1, "b": 1, "c": 1}
+
+
+def cut(_log):
+    raise KeyboardInterrupt
+
+
 def test_only_one_process_has_the_folder(tmp_path):
     shelves = Shelves(tmp_path)
 

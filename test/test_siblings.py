@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emporium import wire
-from emporium.siblings import UNRATED, Sibling, Value, as_stored, mean, merge
+from emporium.siblings import UNRATED, Sibling, Value, as_stored, mean, merge, tombstone
 from vectorclock import VectorClock
 
 LAW = settings(max_examples=1000, deadline=None, print_blob=True)
 
 NODES = ("c0", "c1", "c2")
 ABSENT = -1
-RATINGS = (0, 4, 2.5)
+RATINGS = (0, 4, 2.5, None)  # None: a tombstone
 
 
 def sibling(rating, **entries):
@@ -43,7 +43,13 @@ def value_of(*siblings):
 
 
 def as_bytes(value):
+    """What a read answers."""
     return wire.encode_reading(value)
+
+
+def all_of(value):
+    """All that is stored, tombstones included, as bytes."""
+    return wire.encode_record(wire.Record("db0", "tea", value))
 
 
 def retold(one, chance):
@@ -54,15 +60,19 @@ def retold(one, chance):
 
 
 def pairs(siblings):
-    """Siblings in a form to be counted and compared as a set: (rating, entries of the clock)."""
-    return [(each.rating, tuple(sorted(each.clock.clock.items()))) for each in siblings]
+    """Siblings in a form to be counted, sorted and compared: (rating as text, entries of the clock)."""
+    return [(str(each.rating), tuple(sorted(each.clock.clock.items()))) for each in siblings]
 
 
 def is_dominated(one, other):
-    """The definition: nowhere ahead of the other, somewhere behind it, an absent entry being behind all counts."""
+    """The definition: nowhere ahead of the other, somewhere behind it, an absent entry being behind all counts.
+
+    A rating is also dominated by a tombstone at its own clock.
+    """
     mine, theirs = one.clock.clock, other.clock.clock
     counts = [(mine.get(node, ABSENT), theirs.get(node, ABSENT)) for node in mine.keys() | theirs.keys()]
-    return all(a <= b for a, b in counts) and any(a < b for a, b in counts)
+    is_buried = one.rating is not None and other.rating is None
+    return all(a <= b for a, b in counts) and (is_buried or any(a < b for a, b in counts))
 
 
 # ---- the laws
@@ -71,7 +81,7 @@ def is_dominated(one, other):
 @LAW
 @given(some_value, some_value)
 def test_merge_is_commutative(a, b):
-    assert as_bytes(merge(a, b.siblings)) == as_bytes(merge(b, a.siblings))
+    assert all_of(merge(a, b.siblings)) == all_of(merge(b, a.siblings))
 
 
 @LAW
@@ -80,7 +90,7 @@ def test_merge_is_associative(a, b, c):
     a_and_b_first = merge(merge(a, b.siblings), c.siblings)
     b_and_c_first = merge(a, merge(b, c.siblings).siblings)
 
-    assert as_bytes(a_and_b_first) == as_bytes(b_and_c_first)
+    assert all_of(a_and_b_first) == all_of(b_and_c_first)
 
 
 @LAW
@@ -105,7 +115,7 @@ def test_any_order_and_duplication_of_arrival_gives_equal_bytes(siblings, seed):
         value = merge(value, arrivals[:together])
         arrivals = arrivals[together:]
 
-    assert as_bytes(value) == as_bytes(value_of(*siblings))
+    assert all_of(value) == all_of(value_of(*siblings))
 
 
 @LAW
@@ -152,11 +162,11 @@ def test_stale_and_repeated_pairs_give_the_very_same_object(value, incoming):
 @LAW
 @given(some_value, some_siblings)
 def test_merge_leaves_its_input_alone(value, incoming):
-    value_before, incoming_before = as_bytes(value), pairs(incoming)
+    value_before, incoming_before = all_of(value), pairs(incoming)
 
     merge(value, incoming)
 
-    assert as_bytes(value) == value_before
+    assert all_of(value) == value_before
     assert pairs(incoming) == incoming_before
 
 
@@ -223,6 +233,46 @@ def test_a_newer_rating_leaves_the_concurrent_ones_in_place():
 
 def test_a_rating_at_count_0_replaces_one_without_that_entry():
     assert value_of(sibling(5, c1=1), sibling(2, c0=0, c1=1)).siblings == (sibling(2, c0=0, c1=1),)
+
+
+# ---- tombstones
+
+
+def test_a_tombstone_takes_the_place_of_all_that_it_saw():
+    rated = value_of(sibling(1, c0=1), sibling(2, c1=1))
+
+    deleted = merge(rated, [tombstone(rated)])
+
+    assert deleted == Value(None, (sibling(None, c0=1, c1=1),))
+    assert as_bytes(deleted) == as_bytes(UNRATED)
+
+
+def test_what_a_delete_saw_does_not_come_back():
+    """F-33: a replica that has not heard of the delete tells its rating again."""
+    rated = value_of(sibling(1, c0=1), sibling(2, c1=1))
+    deleted = merge(rated, [tombstone(rated)])
+
+    assert merge(deleted, rated.siblings) is deleted
+    assert merge(deleted, [sibling(5, c0=1, c1=1)]) is deleted
+
+
+def test_a_rating_that_a_delete_did_not_see_stands_beside_the_tombstone():
+    deleted = value_of(sibling(None, c0=1))
+
+    value = merge(deleted, [sibling(4, c1=1)])
+
+    assert as_bytes(value) == b'{"rating":4,"choices":[4],"clocks":[{"c1":1}]}'
+    assert sibling(None, c0=1) in value.siblings
+
+
+def test_a_newer_rating_replaces_a_tombstone():
+    assert value_of(sibling(None, c0=1), sibling(4, c0=2)) == value_of(sibling(4, c0=2))
+
+
+def test_deleted_again_the_tombstone_subsumes_the_older_one():
+    beside = value_of(sibling(None, c0=1), sibling(4, c1=1))
+
+    assert merge(beside, [tombstone(beside)]).siblings == (sibling(None, c0=1, c1=1),)
 
 
 # ---- the mean

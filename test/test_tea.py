@@ -289,7 +289,7 @@ def test_logs_are_rotated(tmp_path, capsys):
         for _ in range(6000):
             take("x" * 1000)
 
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["lb.log", "lb.log.1"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lb.log", "lb.log.1", "up.log"]
     assert "  lb | xxx" in capsys.readouterr().out
 
 

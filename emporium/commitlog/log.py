@@ -23,6 +23,7 @@ import threading
 import time
 from bisect import bisect_right
 
+from emporium import failpoints
 from emporium.commitlog import recovery, retention
 from emporium.commitlog.background import Background
 from emporium.commitlog.config import END_OF_OFFSETS, Config
@@ -227,6 +228,7 @@ class Log:
             return
         gone, kept = self._view.segments[:count], self._view.segments[count:]
         self._writer.change_meta(start=kept[0].base)
+        failpoints.hit("log-start-noted")
         self._view.publish(kept)
         self._remove(gone)
 

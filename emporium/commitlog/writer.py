@@ -9,6 +9,7 @@ import logging
 import os
 import time
 
+from emporium import failpoints
 from emporium.commitlog.background import Background
 from emporium.commitlog.errors import Closed, InUse, LogError, NotStored, ReadOnly, TooLarge, Unsure
 from emporium.commitlog.files import FULL
@@ -112,6 +113,7 @@ class Writer:
         except OSError as error:
             self._take_back(segment, first, position, error, appends)
             return
+        failpoints.hit("log-unsynced")
         if self._syncs_first:
             try:
                 segment.sync()
@@ -123,6 +125,7 @@ class Writer:
             self.durable = segment.next_offset
         elif self._syncer:
             self._syncer.want()
+        failpoints.hit("log-synced")
         for each in appends:
             each.first = first
             first += len(each.values)
@@ -160,6 +163,7 @@ class Writer:
         except OSError as error:
             raise ReadOnly(self.fail(f"{old.path} could not be synced: {error}")) from error
         self.durable = max(self.durable, old.next_offset)
+        failpoints.hit("roll-sealed")
         try:
             new = Segment.create(self._folder.disk, self._folder.path, old.log_id, old.next_offset, self._config)
         except OSError as error:
@@ -169,6 +173,7 @@ class Writer:
             self._folder.sync()
         except OSError as error:
             raise ReadOnly(self.fail(f"{self._folder} could not be synced: {error}")) from error
+        failpoints.hit("roll-created")
         try:
             self.change_meta(active=new.base)
         except NotStored:
@@ -176,6 +181,7 @@ class Writer:
             raise
         except Unsure as error:
             raise ReadOnly(self.failure) from error
+        failpoints.hit("roll-noted")
         self.active = new
         self._view.publish([*self._view.segments, new])
         self._view.note_open(old)

@@ -31,7 +31,7 @@ class Peer:
     """As emporium.peers.Peer, from the process of a shard to the service of that name.
 
     Faults that a call can meet, beside death: call-refused, call-lost (not done, and the deadline passes), call-unheard
-    (done, and the deadline passes), call-reset (done, and the connection ends), call-twice, call-late (done only later).
+    (done, and the deadline passes), call-reset (done, and the connection ends), call-twice, call-late (done later).
     """
 
     is_plain = was_plain = False

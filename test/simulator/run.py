@@ -233,7 +233,7 @@ class Run:
             for node in self.nodes:
                 clock = {f"s{node.shard_id}": number}
                 writes = [Write(FLUSH, Sibling(i, VectorClock.fromDict(clock))) for i in range(length)]
-                self._must(node, writes + [Read(FLUSH)])
+                self._must(node, [*writes, Read(FLUSH)])
             if number >= self.settings.ndb and not oracle.differing(self.nodes, self.teas):
                 return
 

@@ -28,7 +28,7 @@ class Violation(Exception):
 
 
 class World:
-    """The clock, the order of events, and the book of what happened. `trace`, if given, is a list that gets its lines."""
+    """The clock, the order of events, and the book of what happened. `trace`, if given, gets its lines."""
 
     def __init__(self, trace=None):
         self.now = 0.0

@@ -1,0 +1,278 @@
+"""Who may write to a shard's Redis, and whether that Redis is what it was: on a real one, with real notes.
+
+A *process* is here a store with a fence of its own; two of them on one Redis are an old process and a new one.
+"""
+
+import pytest
+from shardparts import sibling, value_of
+
+from emporium.fence import Fence, Note
+from emporium.shard import Changes
+from emporium.siblings import UNRATED
+from emporium.store import Store, StoreDown
+
+ASSAM = value_of(sibling(3, c0=1))
+NEWER = value_of(sibling(4, c0=2))
+
+
+@pytest.fixture
+def by_hand(by_hand):
+    """As always, on a Redis that syncs before it answers."""
+    by_hand.config_set("appendfsync", "always")
+    yield by_hand
+    by_hand.config_set("appendfsync", "no")
+
+
+@pytest.fixture
+def process(ground, by_hand, tmp_path):
+    """process() starts one more on the same Redis, with the same note."""
+    return lambda: Store("localhost", ground.layout.redis(0), Fence(Note(tmp_path)))
+
+
+def put(store, value=ASSAM):
+    """A read-merge-write, as a step does it."""
+    store.load(["assam"])
+    store.change(Changes(values={"assam": value}))
+
+
+def settled(process):
+    """A process on a Redis that is whole."""
+    store = process()
+    store.load([])
+    store.end_recovery()
+    return store
+
+
+# ---- a second process
+
+
+def test_an_old_process_can_store_nothing_beside_a_new_one(process):
+    """F-32: it was stopped for a while, was taken for dead, and wakes up."""
+    old = settled(process)
+    put(old)
+    new = process()
+    put(new, NEWER)
+
+    with pytest.raises(StoreDown, match="another process has taken over this shard: its epoch is 2, and mine 1"):
+        old.load(["assam"])
+    with pytest.raises(StoreDown):
+        old.change(Changes(values={"assam": ASSAM}))
+
+    assert new.load(["assam"]).values == {"assam": NEWER}
+
+
+def test_a_process_that_was_stopped_in_the_middle_of_a_step_stores_nothing(process):
+    """Its EXEC comes after the new one has taken over: Redis itself refuses it, since the epoch is watched."""
+    old = settled(process)
+    old.load(["assam"])
+    new = process()
+    new.load(["assam"])
+
+    with pytest.raises(StoreDown, match="another process"):
+        old.change(Changes(values={"assam": ASSAM}))
+
+    assert new.load(["assam"]).values == {"assam": UNRATED}
+
+
+def test_the_second_change_of_a_step_is_watched_as_the_first(process):
+    old = settled(process)
+    put(old)
+    new = process()
+    put(new, NEWER)
+
+    with pytest.raises(StoreDown):
+        old.change(Changes(values={"assam": ASSAM}))
+
+    assert new.load(["assam"]).values == {"assam": NEWER}
+
+
+def test_a_connection_that_ended_since_the_load_changes_nothing(process, by_hand):
+    """What was watched on the old connection is not on a new one."""
+    store = settled(process)
+    store.load(["assam"])
+    by_hand.client_kill_filter(_type="normal", skipme=True)
+
+    with pytest.raises(StoreDown, match="lost since the step began"):
+        store.change(Changes(values={"assam": ASSAM}))
+
+    assert by_hand.exists("/rating/assam") == 0
+    put(store)
+    assert by_hand.exists("/rating/assam") == 1
+
+
+def test_each_process_has_the_next_epoch_and_goes_on_with_the_step(process, by_hand):
+    for _ in range(3):
+        put(settled(process))
+
+    assert by_hand.hget("shard", "epoch") == "3"
+    assert by_hand.hget("shard", "step") == "6"  # of each: the end of its recovery, and the put
+
+
+# ---- memory that is lost
+
+
+def lost(store):
+    """Why this process takes its Redis for one that has lost something; None when it does not."""
+    store.load([])
+    return store.recovering
+
+
+def test_a_redis_that_holds_nothing_is_not_whole(process):
+    assert lost(process()) == "its Redis holds nothing of this shard"
+
+
+def test_one_that_was_whole_is_whole_after_a_restart(process):
+    put(settled(process))
+
+    assert lost(process()) is None
+
+
+def test_it_stays_lost_over_restarts_until_it_is_whole(process):
+    process().load([])
+    process().load([])
+
+    store = process()
+    assert lost(store) is not None
+    store.end_recovery()
+    assert lost(store) is None
+    assert lost(process()) is None
+
+
+def test_a_redis_that_is_emptied_under_a_process_is_noticed(process, by_hand):
+    store = settled(process)
+    put(store)
+
+    by_hand.flushall()
+
+    assert lost(store) == "its Redis holds nothing of this shard"
+
+
+def test_a_redis_that_is_emptied_within_a_step_takes_nothing(process, by_hand):
+    store = settled(process)
+    store.load(["assam"])
+    by_hand.flushall()
+
+    with pytest.raises(StoreDown):
+        store.change(Changes(values={"assam": ASSAM}))
+
+    assert by_hand.exists("/rating/assam") == 0
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+def test_a_redis_that_went_back_to_an_older_file_is_noticed(is_running, process, by_hand):
+    """F-12, F-20: a torn tail leaves a Redis that starts, and says nothing."""
+    store = settled(process)
+    put(store)
+    step = int(by_hand.hget("shard", "step"))
+    put(store, NEWER)
+
+    by_hand.hset("shard", "step", step)
+
+    assert lost(store if is_running else process()) == (
+        f"its Redis has gone back to step {step}, and step {step + 1} was stored"
+    )
+
+
+def test_another_redis_is_noticed(process, by_hand):
+    put(settled(process))
+
+    by_hand.hset("shard", "life", "of-another-one")
+
+    assert lost(process()) == "its Redis is another one than it was"
+
+
+def test_without_a_note_nothing_shows_that_the_last_step_is_there(process, tmp_path):
+    put(settled(process))
+    (tmp_path / "note").unlink()
+
+    assert lost(process()) == "there is no note of what its Redis must hold"
+
+
+@pytest.mark.parametrize("torn", [b"", b"\0" * 128, b"[", b'["x",1'], ids=repr)
+def test_a_note_that_makes_no_sense_counts_as_none(torn, process, tmp_path):
+    put(settled(process))
+    (tmp_path / "note").write_bytes(torn)
+
+    assert lost(process()) == "there is no note of what its Redis must hold"
+
+
+def test_a_redis_that_is_ahead_of_the_note_is_whole(process, tmp_path):
+    """The process died between the two, or the machine lost its power before the note was on the disk."""
+    store = settled(process)
+    note = (tmp_path / "note").read_bytes()
+    put(store)
+    (tmp_path / "note").write_bytes(note)
+
+    assert lost(process()) is None
+
+
+def test_an_epoch_is_never_used_twice_though_redis_went_back(process, by_hand):
+    settled(process)
+    settled(process)
+    by_hand.hset("shard", "epoch", 1)
+
+    process().load([])
+
+    assert by_hand.hget("shard", "epoch") == "3"
+
+
+# ---- what Redis must be like
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("appendfsync", "everysec"), ("appendonly", "no"), ("maxmemory-policy", "allkeys-lru")]
+)
+def test_a_redis_that_may_lose_what_it_stores_is_refused_and_the_cure_is_named(name, value, process, by_hand):
+    """F-10."""
+    store = process()
+    [before] = by_hand.config_get(name).values()
+    by_hand.config_set(name, value)
+    try:
+        with pytest.raises(StoreDown, match=f"may lose what it stores: {name} is {value}: redis-cli .* config set"):
+            store.load(["assam"])
+    finally:
+        by_hand.config_set(name, before)
+
+    assert store.load(["assam"]).values == {"assam": UNRATED}
+
+
+# ---- as the course has it
+
+
+def test_with_the_courses_settings_alone_nothing_is_looked_at_and_nothing_is_added(ground, by_hand):
+    by_hand.config_set("appendfsync", "no")
+    store = Store("localhost", ground.layout.redis(0))
+
+    put(store)
+
+    assert by_hand.keys() == ["/rating/assam"]
+    assert set(by_hand.hgetall("/rating/assam")) == {"rating", "choices", "clocks"}
+
+
+# ---- checksums
+
+
+def test_a_value_that_was_altered_on_the_disk_is_damaged(process, by_hand):
+    """F-13: Redis loads a file with a flipped bit, and says nothing."""
+    store = settled(process)
+    put(store)
+
+    by_hand.hset("/rating/assam", "choices", "[2]")
+
+    assert store.load(["assam"]).values["assam"].reason == "the checksum does not match"
+
+
+def test_a_value_under_another_teas_name_is_damaged(process, by_hand):
+    store = settled(process)
+    put(store)
+
+    by_hand.rename("/rating/assam", "/rating/chai")
+
+    assert store.load(["chai"]).values["chai"].reason == "the checksum does not match"
+
+
+def test_a_value_that_was_made_by_hand_has_no_checksum_and_is_read(process, by_hand):
+    store = settled(process)
+    by_hand.hset("/rating/assam", mapping={"rating": "3", "choices": "[3]", "clocks": '[{"c0":1}]'})
+
+    assert store.load(["assam"]).values == {"assam": ASSAM}

@@ -1,0 +1,217 @@
+"""The fault proxy: what each of its modes does to a client and a server that talk through it."""
+
+import socket
+import time
+from contextlib import contextmanager
+
+import pytest
+from harness import eventually
+
+from emporium.ports import Ports
+from emporium.storm.links import Links, Proxy, ProxyFailed
+from emporium.storm.proxy import DELAY, DROP, HALF_OPEN, PASS, RESET
+
+LINK = "db0>q"
+SOON_S = 5
+SILENT_S = 0.2  # for what would otherwise come at once
+
+
+class Server:
+    """Accepts connections on a port, and can end and come back."""
+
+    def __init__(self, port):
+        self.port = port
+        self.begin()
+
+    def begin(self):
+        self.listener = socket.create_server(("127.0.0.1", self.port))
+        self.listener.settimeout(SOON_S)
+
+    def accept(self):
+        """The next connection on which somebody says hello: the proxy only looks whether anyone is here."""
+        while True:
+            connection, _ = self.listener.accept()
+            connection.settimeout(SOON_S)
+            if connection.recv(100) == b"hello":
+                return connection
+            connection.close()
+
+
+@pytest.fixture
+def link():
+    port, target = (Ports.find_free(1).q + offset for offset in (0, 1))
+    with Proxy({LINK: [port, target]}) as proxy:
+        server = Server(target)
+        yield proxy, port, server
+        server.listener.close()
+
+
+@contextmanager
+def connected(link):
+    """(the client's end, the server's end) of a connection over the link, on which each has heard the other."""
+    _, port, server = link
+    with socket.create_connection(("127.0.0.1", port), SOON_S) as client:
+        client.sendall(b"hello")
+        with server.accept() as accepted:
+            accepted.sendall(b"welcome")
+            assert client.recv(100) == b"welcome"
+            yield client, accepted
+
+
+def is_silent(connection):
+    connection.settimeout(SILENT_S)
+    try:
+        return not connection.recv(1)
+    except TimeoutError:
+        return True
+    finally:
+        connection.settimeout(SOON_S)
+
+
+def is_refused(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), SOON_S).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def received(connection, many):
+    parts = b""
+    while len(parts) < many and (part := connection.recv(65536)):
+        parts += part
+    return parts
+
+
+def test_bytes_pass_both_ways_in_any_number(link):
+    many = bytes(range(256)) * 20_000
+    with connected(link) as (client, server):
+        for sender, receiver in ((client, server), (server, client)):
+            sender.settimeout(SOON_S)
+            sent = many[: 1024 * 1024]
+            sender.sendall(sent)
+            assert received(receiver, len(sent)) == sent
+        server.close()
+        assert client.recv(1) == b""
+
+    assert link[0].set(LINK) == 0
+
+
+def test_a_link_that_drops_swallows_both_ways_and_tells_nobody(link):
+    proxy, port, _ = link
+    with connected(link) as (client, accepted):
+        proxy.set(LINK, DROP)
+        client.sendall(b"lost")
+        accepted.sendall(b"gone too")
+        assert is_silent(client)
+        assert is_silent(accepted)
+        with socket.create_connection(("127.0.0.1", port), SOON_S) as another:
+            another.sendall(b"never")
+            assert is_silent(another)
+
+            assert eventually(lambda: proxy.set(LINK, DROP) == len(b"lostgone toonever"), "all is counted")
+
+            proxy.set(LINK, PASS)
+            client.sendall(b"after a hole")  # TCP has none
+            assert is_silent(accepted)
+    with connected(link):
+        pass
+
+
+def test_who_closes_while_the_link_drops_is_missed_when_it_heals(link):
+    proxy, _, _ = link
+    with connected(link) as (client, accepted):
+        proxy.set(LINK, DROP)
+        client.close()
+        assert is_silent(accepted)
+        accepted.settimeout(SILENT_S)
+        with pytest.raises(TimeoutError):
+            accepted.recv(1)
+
+        proxy.set(LINK, PASS)
+
+        accepted.settimeout(SOON_S)
+        assert accepted.recv(1) == b""
+
+
+def test_a_half_open_link_carries_what_is_asked_and_not_the_answer(link):
+    proxy, _, _ = link
+    with connected(link) as (client, accepted):
+        proxy.set(LINK, HALF_OPEN)
+        client.sendall(b"do it")
+        assert accepted.recv(100) == b"do it"
+        accepted.sendall(b"done")
+        assert is_silent(client)
+
+    assert proxy.set(LINK) == len(b"done")
+
+
+def test_a_link_that_resets_cuts_what_stands_and_what_comes(link):
+    proxy, port, _ = link
+    with connected(link) as (client, accepted):
+        proxy.set(LINK, RESET)
+        for end in (client, accepted):
+            with pytest.raises(ConnectionResetError):
+                end.recv(1)
+    with socket.create_connection(("127.0.0.1", port), SOON_S) as another, pytest.raises(ConnectionResetError):
+        another.recv(1)
+
+    assert proxy.set(LINK) == 2
+    with connected(link):
+        pass
+
+
+def test_a_link_that_delays_keeps_order_also_when_it_heals(link):
+    proxy, _, _ = link
+    with connected(link) as (client, accepted):
+        proxy.set(LINK, DELAY, 0.3)
+        began = time.monotonic()
+        client.sendall(b"first ")
+        assert is_silent(accepted)
+        client.sendall(b"second ")
+        eventually(lambda: proxy.set(LINK, DELAY, 0.3) == len(b"first second "), "both are on their way")
+        proxy.set(LINK, PASS)
+        client.sendall(b"third")
+
+        assert received(accepted, 18) == b"first second third"
+
+    assert time.monotonic() - began >= 0.3
+
+
+def test_a_link_refuses_connections_as_long_as_nobody_listens_behind_it(link):
+    proxy, port, server = link
+    with connected(link) as (client, accepted):
+        server.listener.close()
+        accepted.close()
+        assert client.recv(1) == b""
+        eventually(lambda: is_refused(port), "connections are refused")
+
+        server.begin()
+
+        eventually(lambda: not is_refused(port), "connections are taken again")
+    server.listener.close()  # with what came to it meanwhile
+    eventually(lambda: is_refused(port), "connections are refused again")
+    server.begin()
+    eventually(lambda: not is_refused(port), "and taken again")
+    assert proxy.set(LINK) == 0
+
+
+def test_every_link_has_a_port_of_its_own_and_the_services_count_from_its_base():
+    links = Links.find_free(4)
+
+    assert len({port for port, _ in links.ports.values()}) == len(links.ports) == 4 + 4 + 4 + 12
+    for index in range(4):
+        told = links.of_shard(index)
+        assert links.ports[f"lb>db{index}"] == (links.of_balancer()["db-base-port"] + index, links.layout.db(index))
+        assert links.ports[f"db{index}>r{index}"] == (told["servers"][0]["port"], links.layout.redis(index))
+        assert links.ports[f"db{index}>q"] == (told["qport"], links.layout.q)
+        for other in set(range(4)) - {index}:
+            assert links.ports[f"db{index}>db{other}"] == (told["baseDBport"] + other, links.layout.db(other))
+
+
+def test_a_proxy_that_has_ended_is_named():
+    proxy = Proxy({})
+    proxy.process.kill()
+
+    with pytest.raises(ProxyFailed):
+        proxy.set(LINK)
