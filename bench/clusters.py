@@ -11,9 +11,11 @@ from pathlib import Path
 
 import redis
 
-from emporium.cluster import START_S, Cluster, accepts_connections, python_service, redis_answers
+from emporium import wire
+from emporium.cluster import START_S, Cluster, accepts_connections, guarded_options, python_service, redis_answers
 from emporium.environment import ROOT
 from emporium.failures import PeerError
+from emporium.fingerprints import Fingerprints
 from emporium.peers import Peer
 from emporium.ports import Ports
 from emporium.service import Service, StartFailed, stop_these
@@ -25,12 +27,15 @@ PROBED = 16  # teas that must be served before a cluster counts as started: some
 
 
 @contextmanager
-def ours(programs, ndb=4, more_settings=None, is_queue_in_memory=False):
-    """Inside, a Running of our own servers. `more_settings` are for each of them, beside its own."""
+def ours(programs, ndb=4, more_settings=None, is_queue_in_memory=False, is_guarded=True):
+    """Inside, a Running of our own servers. `more_settings` are for each of them, beside its own. Shards that are not
+    guarded have the course's settings alone.
+    """
     with new_folder() as folder:
         kept = {} if is_queue_in_memory else queue_on_disk(folder)
         layout, logs = Ports.find_free(ndb), _logs(folder)
-        cluster = Cluster(layout, ndb, DIGEST_LENGTH, folder, logs, programs, queue_options=kept)
+        guard = (lambda index: guarded_options(folder / f"db{index}")) if is_guarded else None
+        cluster = Cluster(layout, ndb, DIGEST_LENGTH, folder, logs, programs, queue_options=kept, shard_options=guard)
         for service in (cluster.load_balancer, *cluster.shards, cluster.queue):
             *program, settings = service.command
             service.command = [*program, json.dumps({**json.loads(settings), **(more_settings or {})})]
@@ -83,6 +88,17 @@ class Running:
         for _ in range(2 * self.cluster.ndb):
             for service in self.cluster.shards:
                 _read(service.port, "settled")
+
+    def wait_until_it_compares(self):
+        """Returns when each shard has looked over all that it holds."""
+        sums = wire.encode(wire.Sums(Fingerprints().sums(), self.cluster.ndb))
+        deadline = time.monotonic() + PATIENCE_S * 10
+        for service in self.cluster.shards:
+            peer = Peer(service.name, "127.0.0.1", service.port, PATIENCE_S)
+            while not peer.call("POST", "/replica/compare", sums).is_ok:
+                if time.monotonic() > deadline:
+                    raise StartFailed(f"{service.name} does not compare")
+                time.sleep(0.1)
 
 
 def queue_on_disk(folder):

@@ -10,7 +10,6 @@ import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from functools import partial
 from itertools import pairwise
 from statistics import median
@@ -18,11 +17,10 @@ from typing import NamedTuple
 
 import psutil
 
-from bench import clusters, growth, processes, turns, wrk
+from bench import clusters, growth, pair, processes, turns
 from bench.commitlog import GIGABYTE, GIGABYTE_QUICKLY, add_memory
 from bench.load import percentile
-from bench.report import Claim, counted, progress
-from bench.throughput import NAMES, Door, errors_of, marked, median_cost, middle, one_run, p50, p99, rate, ratio
+from bench.report import progress
 from emporium import wire
 from emporium.peers import Peer
 
@@ -36,10 +34,6 @@ POURED = 100  # records a call
 LEAST_BYTES, MOST_BYTES = 2**10, 10 * 2**10  # of each
 LOOKS = 64
 
-STORE_KINDS = ("mix", "strong")
-STORE_CLIENTS = (1, 32)
-TEAS = 4001
-STORE_RUN_S = 2
 LEAST_OF_MEMORY = 0.85
 
 US, MS = 1e6, 1e3
@@ -217,54 +211,9 @@ def memory(programs, findings, is_quick):
 
 def store(programs, findings, is_quick):
     """The same loads on a store with its queue on disk and on one with its queue in memory."""
-    tool, teas = wrk.find_or_install(), wrk.Teas(TEAS)
-    rounds, run_s = (1, 1) if is_quick else (ROUNDS, STORE_RUN_S)
-    with ExitStack() as stack:
-        runs = {}
-        for where in (DISK, MEMORY):
-            on = stack.enter_context(clusters.ours(programs, is_queue_in_memory=where == MEMORY))
-            on.store(teas)
-            door = Door(where, on.port, on)
-            one_run(tool, door, "mix", max(STORE_CLIENTS), 1, teas)  # to warm up
-            for kind in STORE_KINDS:
-                for clients in STORE_CLIENTS:
-                    runs[where, kind, clients] = partial(one_run, tool, door, kind, clients, run_s, teas)
-        runs = dict(
-            sorted(runs.items(), key=lambda item: item[0][1:])
-        )  # the two that are compared, one after the other
-        add_store(turns.take("the store", rounds, runs, findings), findings)
-
-
-def add_store(runs, findings):
-    rows = []
-    for kind in STORE_KINDS:
-        for clients in STORE_CLIENTS:
-            on_disk, in_memory = (runs[where, kind, clients] for where in (DISK, MEMORY))
-            row = [NAMES[kind], clients]
-            for figure in (rate, p50, p99):
-                row += [middle(on_disk, figure), middle(in_memory, figure), ratio(on_disk, in_memory, figure)]
-            costs = [median_cost(each) for each in (on_disk, in_memory)]
-            row += [*(cost["q"] for cost in costs), *(sum(cost.values()) for cost in costs)]
-            rows.append([*row, *(marked(errors_of(each)) for each in (on_disk, in_memory))])
-    columns = ["\n", "\nclients"]
-    columns += [f"{figure}\n{where}" for figure in ("/s", "p50 ms", "p99 ms") for where in ("disk", "memory", "ratio")]
-    columns += [f"{what}\n{where}" for what in ("q CPU us", "all CPU us", "errors") for where in ("disk", "memory")]
-    title = "The store with its queue on disk and in memory, medians of the rounds; ratios within a round:"
-    findings.add_table(title, columns, rows, "store")
-    findings.claims += store_claims(runs)
-
-
-def store_claims(runs):
-    """What was promised of the store with its queue on disk, and what these Runs show."""
-    claims = []
-    for kind in STORE_KINDS:
-        for clients in STORE_CLIENTS:
-            found = ratio(runs[DISK, kind, clients], runs[MEMORY, kind, clients], rate)
-            asked = f"{NAMES[kind]}, {clients} client{'s' if clients > 1 else ''}, the queue on disk:"
-            asked += f" at least {LEAST_OF_MEMORY} of the rate with it in memory"
-            claims.append(Claim(asked, f"{found:.2f} of it", found >= LEAST_OF_MEMORY))
-    errors = errors_of([each for (where, *_), made in runs.items() for each in made if where == DISK])
-    return [
-        *claims,
-        Claim("every request is served with the queue on disk", f"not served: {counted(errors)}", not errors),
-    ]
+    least = dict.fromkeys(pair.KINDS, LEAST_OF_MEMORY)
+    made = {
+        DISK: clusters.ours(programs, is_guarded=False),
+        MEMORY: clusters.ours(programs, is_guarded=False, is_queue_in_memory=True),
+    }
+    pair.compare("The store with its queue", "the queue", made, least, findings, is_quick)

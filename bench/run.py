@@ -5,7 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
-from bench import commitlog, floors, growth, hostile, overload, queue, threads, throughput
+from bench import commitlog, floors, growth, guarded, hostile, overload, queue, threads, throughput
 from bench.report import Findings, exit_code, machine
 from emporium import redisbinary
 
@@ -17,6 +17,7 @@ BENCHES = {
     "hostile": hostile.run,
     "log": commitlog.run,
     "queue": queue.run,
+    "guarded": guarded.run,
 }
 WRONG_USE = 2
 

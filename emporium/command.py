@@ -108,6 +108,9 @@ def parser():
     made.add_argument("--hostile", action="store_true", help="connections that stall, and parts that are stopped")
     made.add_argument("--log", action="store_true", help="the commit log beside SQLite, Redis Streams and the disk")
     made.add_argument("--queue", action="store_true", help="the queue on disk beside the queue in memory")
+    made.add_argument(
+        "--guarded", action="store_true", help="what surviving faults costs, beside the course's settings"
+    )
     made.add_argument("--quick", action="store_true", help="try the benchmark itself: its figures are worth nothing")
     made.add_argument("--json", metavar="FILE", help="write the figures for programs, too")
 
@@ -213,7 +216,7 @@ def run_test(asked):
 def run_bench(asked):
     from bench import run
 
-    others = [name for name in ("overload", "hostile", "log", "queue") if getattr(asked, name)]
+    others = [name for name in ("overload", "hostile", "log", "queue", "guarded") if getattr(asked, name)]
     return run.run([asked.only, *others] if asked.only else others, asked.quick, asked.json)
 
 

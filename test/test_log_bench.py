@@ -10,10 +10,10 @@ import pytest
 import requests
 from test_throughput_bench import load
 
-from bench import clusters, commitlog, growth, logs, queue, turns
+from bench import clusters, commitlog, growth, logs, pair, queue, turns
 from bench.commitlog import BATCH, GROUP, MANY, NEW, OWN, SHARED, SINGLE, THREADS, WRITTEN
 from bench.growth import WAITING
-from bench.queue import DISK, MEMORY, STORE_CLIENTS, STORE_KINDS
+from bench.queue import DISK, MEMORY
 from bench.report import Findings, exit_code
 from bench.throughput import Run
 from emporium import redisbinary
@@ -254,8 +254,8 @@ def store_runs(on_disk, in_memory):
     return {
         (where, kind, clients): [Run(each, {"q": 0.01})] * 3
         for where, each in ((DISK, on_disk), (MEMORY, in_memory))
-        for kind in STORE_KINDS
-        for clients in STORE_CLIENTS
+        for kind in pair.KINDS
+        for clients in pair.CLIENTS
     }
 
 
@@ -263,12 +263,13 @@ def store_runs(on_disk, in_memory):
     ("on_disk", "missed"),
     [
         (load(86), 0),
-        (load(84), len(STORE_KINDS) * len(STORE_CLIENTS)),
+        (load(84), len(pair.KINDS) * len(pair.CLIENTS)),
         (load(100, errors={"timeout": 1}), 1),
     ],
 )
 def test_a_store_with_its_queue_on_disk_is_compared_with_one_in_memory(on_disk, missed):
-    claims = queue.store_claims(store_runs(on_disk, load(100)))
+    least = dict.fromkeys(pair.KINDS, queue.LEAST_OF_MEMORY)
+    claims = pair.claims("the queue", DISK, MEMORY, store_runs(on_disk, load(100)), least)
 
     assert sum(not claim.is_reached for claim in claims) == missed
 
@@ -301,5 +302,13 @@ def test_the_queue_is_measured_from_end_to_end(tool, bench):
 
     assert len(found["calls of the queue"]) == len(queue.KINDS) * len(queue.CLIENTS)
     assert [row["the queue"] for row in found["waiting"]] == [DISK, DISK, MEMORY, MEMORY]
-    assert all(row["errors disk"] == "none" for row in found["store"])
+    assert all(row["errors on disk"] == "none" for row in found["the store, the queue"])
     assert len(found["claims"]) == 4 + 1 + 4 + 1
+
+
+def test_what_surviving_faults_costs_is_measured_from_end_to_end(tool, bench):
+    found = bench("--guarded")
+
+    assert all(row["errors on"] == "none" for row in found["the store, fault tolerance"])
+    assert [row["teas"] for row in found["rounds"]] == ["1,000"]
+    assert len(found["claims"]) == 4 + 1 + 1
