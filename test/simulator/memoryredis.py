@@ -18,7 +18,7 @@ class MemoryRedis:
     def __init__(self, life="life0"):
         self.keys = {}  # {name: bytes, or a dict of fields, or a list}
         self.life = life  # its run_id: another one after each start
-        self.config = {b"appendonly": b"yes", b"appendfsync": b"always", b"save": b""}
+        self.config = {b"appendonly": b"yes", b"appendfsync": b"always", b"maxmemory-policy": b"noeviction"}
         self.touched = {}  # {name: number of the change that touched it last}
         self.changes = 0
         self.history = deque(maxlen=HISTORY)  # the keys before each of the last changes
@@ -38,6 +38,14 @@ class MemoryRedis:
         self.touched.clear()
         self.history.clear()
         return self.keys != before
+
+    def flush(self):
+        """Forget all, as if someone with redis-cli had said so. Returns whether anything was lost."""
+        had_any = bool(self.keys)
+        self.changes += 1
+        self.touched |= dict.fromkeys(self.keys, self.changes)
+        self.keys = {}
+        return had_any
 
     def apply(self, commands):
         """The answers to these commands, which are carried out together."""

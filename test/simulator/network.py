@@ -41,7 +41,7 @@ class Peer:
         self.name, self.deadline_s = name, deadline_s
         self.url = f"http://{target}"
 
-    def call(self, method, path, body=None, deadline_s=None, may_repeat=True):
+    def call(self, method, path, body=None, deadline_s=None, may_repeat=True, headers=()):
         world, process, target = self._network.world, self._process, self._target
         fault = world.effect(process, "call", target)
         world.note(process.name, f"calls {target}", method, path, body or b"", f"<{fault.kind}>" if fault else "")

@@ -1,9 +1,21 @@
 """A shard as a process on its machine, and the Redis beside it: how they start, die and start again."""
 
+from itertools import count
+
 import serverDB
+from emporium import wire
+from emporium.fence import Fence, Standing, standing_of
+from emporium.fingerprints import Fingerprints
+from emporium.guard import Guarded
+from emporium.othershards import ANSWER_S, others_of
+from emporium.peers import Answer
+from emporium.recovery import Recovery
+from emporium.replica import NotYet, Replica
 from emporium.shard import Place
-from emporium.store import Store
+from emporium.shardanswers import outcomes_of
+from emporium.store import Store, StoreDown, StoreUnsure
 from emporium.turn import Busy
+from emporium.upkeep import Upkeep
 from queueservice import DEADLINE_S, Queue
 from simulator.connection import Connection
 from simulator.memoryredis import MemoryRedis
@@ -40,19 +52,79 @@ class Turn:
 
     def __init__(self, process):
         self._process = process
-        self._is_taken = False
+        self.is_taken = False
 
     @property
     def is_wanted(self):
         return self._process.node.is_crowded
 
     def __enter__(self):
-        if self._is_taken:
+        if self.is_taken:
             raise Busy(f"{self._process.name} is busy")
-        self._is_taken = True
+        self.is_taken = True
 
     def __exit__(self, *failure):
-        self._is_taken = False
+        self.is_taken = False
+
+
+class Note:
+    """As emporium.fence.Note: the file beside Redis. It outlives the process, the last steps only while there is power."""
+
+    def __init__(self, process):
+        self._process = process
+
+    @property
+    def standing(self):
+        return self._process.node.noted
+
+    def write(self, standing):
+        self.write_step(standing)
+        self._process.node.noted_safely = standing
+
+    def write_step(self, standing):
+        process = self._process
+        fault = process.node.world.effect(process, "disk")
+        if fault is not None and fault.kind == "disk-refuses":
+            process.node.world.hit(fault)
+            raise OSError("the disk is full")
+        process.node.noted = standing
+        process.node.world.done(process, fault)
+
+
+class TimedUpkeep(Upkeep):
+    """Upkeep whose thread is the world's clock."""
+
+    def __init__(self, process, *parts):
+        super().__init__(*parts)
+        self._process = process
+        self._rounds = count()
+        self._number = None  # of the round that is to come
+        self._is_at_work = False
+
+    def start(self):
+        self._plan(0)
+
+    def want(self):
+        if self._is_at_work:
+            super().want()
+        else:
+            self._plan(0)
+
+    def _plan(self, seconds):
+        number = self._number = next(self._rounds)
+        self._process.later(seconds, lambda: self._begin(number))
+
+    def _begin(self, number):
+        if number != self._number:  # another one was planned instead
+            return
+        self._is_at_work = True
+        wait_s = self.round()
+        self._is_at_work = False
+        self._plan(AT_ONCE_S if self._wanted.is_set() else max(wait_s, AT_ONCE_S))
+        self._wanted.clear()
+
+
+AT_ONCE_S = 0.001
 
 
 class Process:
@@ -63,22 +135,53 @@ class Process:
         self.number = number
         self.is_dead = False
         self.depth = 0  # how many of its events are on their way
-        self.shard = None
+        self.shard = self.replica = self.upkeep = None
 
     def start(self):
         """Build what serverDB.create_app builds. Raises Crashed."""
-        node, world = self.node, self.node.world
-
-        def watch(name, ask, on_return=lambda: None):
-            return Watch(self, name, ask, on_return)
-
-        store = Store(f"redis{node.shard_id}", 0, connections=lambda: Connection(world, self, node), watch=watch)
+        node, settings = self.node, self.node.settings
         queue = Queue(0)
         queue.peer = Peer(node.network, self, "q", "the queue", DEADLINE_S)
-        settings = node.settings
-        place = Place(node.shard_id, settings.ndb, settings.digest_length)
-        self.shard = serverDB.Shard(place, store, queue, watch=watch, now=lambda: world.now)
+        place = Place(
+            node.shard_id,
+            settings.ndb,
+            settings.digest_length,
+            settings.is_guarded,
+            settings.coalesces,
+            settings.durability,
+            replaces_damaged=not settings.is_guarded,
+        )
+        self.replica = Replica(Fingerprints(self._now))
+        self.shard = serverDB.Shard(place, self._store(), queue, watch=self._watch, now=self._now)
         self.shard.turn = Turn(self)
+        self.replica.bind(self.shard)
+        if settings.is_guarded:
+            others = others_of(place, self._reach)
+            recovery = Recovery(self.shard, self.replica, others)
+            self.upkeep = TimedUpkeep(self, self.replica, recovery, others, settings.anti_entropy_s)
+            self.shard.on_damage = lambda teas: (recovery.note_damage(teas), self.upkeep.want())
+            self.upkeep.start()
+
+    def _store(self):
+        node, options = self.node, {"coalesces": self.node.settings.coalesces}
+        if node.settings.is_guarded:
+            options |= {"guard": Fence(Note(self), node.draw_life), "learned": self.replica.learned}
+        connections = lambda: Connection(node.world, self, node)  # noqa: E731
+        return Store(f"redis{node.shard_id}", 0, connections=connections, watch=self._watch, **options)
+
+    def _reach(self, index):
+        return Guarded(Peer(self.node.network, self, f"db{index}", f"db{index}", ANSWER_S), self._watch)
+
+    def _watch(self, name, ask, on_return=lambda: None):
+        return Watch(self, name, ask, on_return)
+
+    def _now(self):
+        return self.node.world.now
+
+    @property
+    def is_busy(self):
+        """Whether a step is on its way."""
+        return self.shard.turn.is_taken
 
     def fault_for(self, sort):
         """The Fault of this node's that meets an effect of this sort, or None."""
@@ -119,6 +222,7 @@ class Process:
 CRASHES = {"crash-before", "crash-after"}
 FITTING = {
     "redis": {"redis-refuses", "redis-silent", "redis-unheard", "redis-late", *CRASHES},
+    "disk": {"disk-refuses", *CRASHES},
     "call": {"call-refused", "call-lost", "call-unheard", "call-reset", "call-twice", "call-late", *CRASHES},
 }
 
@@ -133,10 +237,15 @@ class ShardNode:
         self.redis_life = 0
         self.redis_down_by = None
         self.is_redis_down = False
+        self.on_loss = lambda: None  # called when something that was stored is lost
+        self.exchanged = 0  # how many calls of other shards exchanged something
         self.is_crowded = False  # whether other requests wait for their turn
         self.armed = []  # [Fault, how many fitting effects it still lets pass]
         self.process = None
         self.starts = 0
+        self.lives = 0
+        self.losses = 0  # how often it lost something that was stored
+        self.noted = self.noted_safely = Standing(None)  # beside Redis; and what of it outlives a loss of power
         self.start()
 
     @property
@@ -170,7 +279,48 @@ class ShardNode:
                 self.world.hit(fault)
             self.died(process, fault.seconds)
 
+    def start_twin(self, fault):
+        """A second process, while the first one stands still wherever it is, and does not know."""
+        process = self.process
+        if process is not None and process.depth:
+            self.world.hit(fault)
+            self.process = None
+            self.world.later(fault.seconds, lambda: self.died(process, 0))
+            self.start()
+
     # ---- its Redis
+
+    def draw_life(self):
+        self.lives += 1
+        return f"{self.name}-life{self.lives}"
+
+    @property
+    def is_whole(self):
+        """Whether its Redis holds all that it did, or has it back."""
+        found = self.redis.keys.get(b"shard", {})
+        standing = standing_of([found.get(name) for name in (b"life", b"epoch", b"step", b"recovering")])
+        is_same = standing.life == self.noted.life and standing.step >= self.noted.step
+        return standing.life is not None and is_same and standing.recovering is None and not self.is_redis_down
+
+    def flush_redis(self, fault):
+        """Somebody empties it while it runs."""
+        if not self.is_redis_down:
+            self.world.note(self.name, "redis is emptied")
+            if self.redis.flush():
+                self.world.hit(fault)
+                self._has_lost()
+
+    def lose_power(self, fault):
+        """All of the machine ends at once; what was synced is kept."""
+        self.noted = self.noted_safely
+        self.kill(fault)
+        self.stop_redis(fault)
+
+    def lose_disk(self, fault):
+        """All that the machine has stored is gone, and so is what ran on it."""
+        self.noted = self.noted_safely = Standing(None)
+        self.kill(fault)
+        self.stop_redis(fault)
 
     def stop_redis(self, fault):
         """Its Redis dies, and comes again with what the fault leaves of its memory."""
@@ -187,26 +337,56 @@ class ShardNode:
         self.redis_life += 1
         if self.redis.restart(f"{self.name}-run{self.redis_life}", fault.back_by, fault.is_empty):
             self.world.hit(fault)
-            self.lost_memory()
+            self._has_lost()
         self.world.note(self.name, "redis starts")
 
     def redis_missed(self):
         """Somebody asked it and found it gone."""
         self.world.hit(self.redis_down_by)
 
-    def lost_memory(self):
-        """What is stored has gone back. The oracle takes the place of this."""
+    def _has_lost(self):
+        self.losses += 1
+        self.on_loss()
 
     # ---- what others ask of it
 
     def answer(self, method, path, body):
         """What serverDB.py answers another shard. Raises Crashed."""
-        raise NotImplementedError(f"{method} {path}: shards do not call each other yet")
+        process = self.process
+        answer = process.run(lambda: _answer(process, path, body))
+        if process.is_dead:
+            raise Crashed(process)
+        return answer
 
     def operate(self, operations):
         """The batch.Outcome of each; None when the answer did not come. False when it cannot begin yet."""
         process = self.process
-        if process.depth:
+        if process.is_busy:
             return False
-        outcomes = process.run(lambda: serverDB.outcomes_of(process.shard, operations))
+        outcomes = process.run(lambda: outcomes_of(process.shard, operations))
         return None if process.is_dead else outcomes
+
+
+def _answer(process, path, body):
+    """What emporium/replicaroutes.py answers."""
+    if path == "/healthz":
+        return Answer(200, b"{}", {})
+    replica, store = process.replica, process.shard.store
+    try:
+        if path == "/replica/compare":
+            told = wire.decode(body, wire.Sums)
+            buckets, news, following = replica.compare(told.sums, told.first)
+            return Answer(200, wire.encode(wire.Compared(buckets, news, following, store.recovering is not None)), {})
+        if path == "/replica/exchange":
+            records, teas = wire.decode_given(body)
+            changed = replica.absorb(records)
+            if changed:
+                process.upkeep.want()
+            process.node.exchanged += 1
+            values = replica.values(teas)
+            return Answer(200, wire.encode_exchanged(values, changed, store.recovering is not None), {})
+    except StoreUnsure:
+        return Answer(504, b"{}", {})
+    except (Busy, StoreDown, NotYet):
+        return Answer(503, b"{}", {})
+    return Answer(404, b"{}", {})
