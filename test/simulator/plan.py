@@ -8,7 +8,7 @@ import random
 from typing import NamedTuple
 
 STEPS = 300
-TEAS = tuple(f"tea {number}" for number in range(48))
+TEAS = tuple(f"tea {number}" for number in range(24))
 CRASHES = ("crash-before", "crash-after", "kill")
 REDIS = ("redis-refuses", "redis-silent", "redis-unheard", "redis-dies")
 CALLS = ("call-refused", "call-lost", "call-unheard", "call-reset", "call-twice", "call-late")
@@ -142,14 +142,14 @@ def _settings(chance):
         delete_share=chance.choice((0, 0.05, 0.15)) if is_guarded else 0,
         ndb=chance.choice((2, 2, 3, 3, 4)),
         digest_length=chance.choice((1, 1, 2, 3, 5)),
-        teas=chance.choice((1, 2, 3, 5, 12, len(TEAS))),
+        teas=chance.choice((1, 2, 3, 5, 9, len(TEAS))),
         clients=chance.randint(1, 4),
         kinds=tuple(kinds),
         fault_share=chance.choice((0.08, 0.15, 0.25)),
         inside_share=chance.choice((0, 0.2, 0.5)),
         write_share=chance.choice((0.4, 0.5, 0.7)),
         most_together=chance.choice((1, 1, 2, 6)),
-        pause_s=chance.choice((0.02, 0.1, 0.4)),
+        pause_s=chance.choice((0.005, 0.02, 0.08)),
         portion=chance.choice((0, 0, 2, 5)),
     )
 
@@ -181,7 +181,7 @@ def _operation(chance, settings, shard, count):
     mine = [tea for index, tea in enumerate(TEAS[: settings.teas]) if index % settings.ndb == shard]
     draw = chance.random()
     if draw < settings.write_share and mine:
-        style = chance.choices(("next", "after", "same", "old", "again"), (5, 5, 1, 1, 1))[0]
+        style = chance.choices(("next", "after", "same", "old", "again"), (4, 8, 1, 1, 1))[0]
         return Put(chance.choice(mine), client, style, count, chance.randint(-5, 5))
     if draw > 1 - settings.delete_share and mine:
         return Remove(chance.choice(mine), client)

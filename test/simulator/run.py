@@ -7,21 +7,25 @@ from hashlib import blake2b
 from itertools import count
 
 import serverDB
-from emporium import wire
+from emporium import fingerprints, wire
 from emporium.shard import Read, Write
 from emporium.siblings import Sibling
 from simulator import oracle
 from simulator.clients import Clients
 from simulator.ledger import Ledger
 from simulator.network import Network
-from simulator.nodes import FITTING, ShardNode
+from simulator.nodes import ShardNode
 from simulator.plan import MEMORY, TEAS, Ask, plan_of, primary_of
+from simulator.process import FITTING
 from simulator.queuenode import QueueNode
 from simulator.world import Violation, World
 from vectorclock import VectorClock
 
 ENOUGH_WRITES, ENOUGH_FAULTS = 20, 3
 FLUSH = "settling"  # the tea whose writes push the others out of the digests
+BUCKETS = 16  # of fingerprints: few, since there are few teas, and thousands of processes that make them
+NOTICED_S = 1.5  # after which everybody has noticed that those who were away are back
+MEET_S, LOOKS = 5.0, 20  # how long replicas may take to meet when all is well, and how often that is looked at
 ARMED = FITTING["redis"] | FITTING["call"]
 
 
@@ -48,6 +52,12 @@ class Outcome:
     def rule(self):
         """Which rule was broken: a word to tell one failure from another."""
         return getattr(self.failure, "rule", type(self.failure).__name__) if self.failure else None
+
+    @property
+    def summary(self):
+        """The figures in words."""
+        counted = ", ".join(f"{count} {name}" for name, count in sorted(self.counts.items()))
+        return f"{self.effects} effects, {self.faults} faults that changed something; {counted}"
 
     @property
     def hash(self):
@@ -105,13 +115,14 @@ def _listening():
 @contextmanager
 def _in_portions_of(records):
     """Inside, what travels and is merged at a time is so small that a few records already need several portions."""
-    before = wire.MOST_RECORDS, serverDB.PORTION_RECORDS, serverDB.PORTION_SIBLINGS
+    before = wire.MOST_RECORDS, serverDB.PORTION_RECORDS, serverDB.PORTION_SIBLINGS, fingerprints.BUCKETS
+    fingerprints.BUCKETS = BUCKETS
     if records:
         wire.MOST_RECORDS, serverDB.PORTION_RECORDS, serverDB.PORTION_SIBLINGS = records + 1, records, 2 * records
     try:
         yield
     finally:
-        wire.MOST_RECORDS, serverDB.PORTION_RECORDS, serverDB.PORTION_SIBLINGS = before
+        wire.MOST_RECORDS, serverDB.PORTION_RECORDS, serverDB.PORTION_SIBLINGS, fingerprints.BUCKETS = before
 
 
 class Run:
@@ -123,6 +134,7 @@ class Run:
         self.queue = self.network.services["q"] = QueueNode(self.world, count(1))
         self.nodes = []
         self.teas = TEAS[: self.settings.teas]
+        self.queue.on_loss = self._has_lost
         self.clients = Clients(self.world, self.settings, self.ledger, self.nodes, self._survivors)
 
     def go(self):
@@ -133,7 +145,7 @@ class Run:
             self.nodes.append(node)
             self._follow(node)
         if self.settings.is_guarded:
-            self.world.pass_time(3)  # all have found out that nobody knows anything
+            self._wait_until(self._are_whole)  # until all have found out that nobody knows anything
         steps, index = self.plan.steps, 0
         while index < len(steps):
             first, inside = steps[index], []
@@ -153,7 +165,7 @@ class Run:
 
         def has_lost():
             replica.has_lost()
-            self._has_lost(node)
+            self._has_lost()
 
         node.on_loss = has_lost
 
@@ -162,14 +174,14 @@ class Run:
     def _survivors(self):
         return oracle.surviving(self.nodes, self.queue.shelves())
 
-    def _has_lost(self, node):
-        """What nobody has any more cannot come back: the rest must. With durability 2, that is all."""
+    def _has_lost(self):
+        """What nobody has any more cannot come back, all else must: with durability 2, whatever one disk has lost."""
         surviving = self._survivors()
         for tea in self.teas:
             gone = self.ledger.lower_floor(tea, surviving[tea])
             safe = gone & self.ledger.answered[tea]
             if safe and self.settings.durability > 1 and not self.queue.losses:
-                raise Violation("lost with one disk", f"{safe} of {tea!r} was only at {node.name}")
+                raise Violation("lost with one disk", f"nobody else has {safe} of {tea!r}")
 
     # ---- faults
 
@@ -214,17 +226,28 @@ class Run:
             node.armed.clear()
         self.network.heal()
         world.note("world", "heals")
-        world.pass_time(self._longest_s())  # all that died is back
-        world.pass_time(5)
+        world.pass_time(self._longest_s() + NOTICED_S)  # all that died is back
         if not self.settings.is_guarded:
             self._gossip_to_the_end()
+        else:
+            self._wait_until(lambda: self._are_whole() and not oracle.differing(self.nodes, self.teas))
         oracle.check_replicas(self.nodes, self.teas, self.ledger)
         self._rest()
         oracle.check_replicas(self.nodes, self.teas, self.ledger)
 
+    def _are_whole(self):
+        return all(node.is_whole for node in self.nodes)
+
+    def _wait_until(self, is_so):
+        """Let time pass until it is, and at most MEET_S."""
+        for _ in range(LOOKS):
+            if is_so():
+                return
+            self.world.pass_time(MEET_S / LOOKS)
+
     def _longest_s(self):
         """When the last of those that are away, or late, is back."""
-        return max((step.seconds for step in self.plan.steps if not isinstance(step, Ask)), default=0) + 1.5
+        return max((step.seconds for step in self.plan.steps if not isinstance(step, Ask)), default=0)
 
     def _gossip_to_the_end(self):
         """As in the course gossip moves with requests only: ask everywhere, and push out what the digests hold."""
@@ -256,5 +279,5 @@ class Run:
                 return
             before = told
             if self.settings.is_guarded:
-                self.world.pass_time(2)
+                self.world.pass_time(1.1)
         raise Violation("no rest", f"{self.queue.waiting()} records still go round")

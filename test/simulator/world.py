@@ -31,7 +31,7 @@ class Violation(BaseException):
 
 
 class World:
-    """The clock, the order of events, and the book of what happened. `trace`, if given, gets its lines."""
+    """The clock, the order of events, and the book of what happened. `trace`: a list that gets its lines, or None."""
 
     def __init__(self, trace=None):
         self.now = 0.0
