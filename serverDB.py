@@ -24,7 +24,7 @@ from emporium.bulkhead import Bulkhead
 from emporium.failures import PeerError
 from emporium.fence import Fence, Note
 from emporium.guard import Watch, trouble_reaching
-from emporium.othershards import others_of
+from emporium.othershards import on_this_machine, others_of
 from emporium.recovery import Recovery
 from emporium.replica import Replica
 from emporium.safequeue import SafeQueue
@@ -321,7 +321,7 @@ def create_app(settings):
     replica = Replica()
     shard = Shard(place, store_of(settings, replica), Queue(settings.qport), settings.threads // 2)
     replica.bind(shard)
-    others = others_of(place, settings.base_db_port) if settings.data_dir else []
+    others = others_of(place, on_this_machine(settings.base_db_port)) if settings.data_dir else []
     recovery = Recovery(shard, replica, others)
     app = web.create_app_for(
         place.name,

@@ -100,7 +100,10 @@ def parser():
     made = command("down", run_down, "end a running cluster", "./tea down")
     _add_port_base(made)
 
-    command("test", run_test, "check the style and run every test; what follows goes to pytest", "./tea test -k gossip")
+    made = command(
+        "test", run_test, "check the style and run every test; what follows goes to pytest", "./tea test -k gossip"
+    )
+    made.add_argument("--simulate", type=_number(0), metavar="SEED", help="replay this seed of the simulator, no tests")
 
     made = command("bench", run_bench, "measure what is promised, and judge it", "./tea bench --json figures.json")
     made.add_argument("--only", choices=PARTS_OF_BENCH, help="this part alone; threads runs only so")
@@ -199,6 +202,8 @@ def run_status(asked):
 
 def run_test(asked):
     """Style first, since it takes no time; then pytest, in this process: all tests in two lanes, or some in one."""
+    if asked.simulate is not None:
+        os.execv(sys.executable, [sys.executable, str(ROOT / "test" / "simulator"), str(asked.simulate)])
     from emporium import redisbinary
 
     redisbinary.find_or_install()

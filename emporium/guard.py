@@ -73,11 +73,12 @@ class Watch:
 class Guarded:
     """A Peer that is left alone after a timeout: meanwhile it refuses at once, and as NotReached. Nothing was done."""
 
-    def __init__(self, peer):
+    def __init__(self, peer, watch=Watch):
+        """`watch` makes the Watch."""
         self.name = peer.name
         self.url = peer.url
         self._peer = peer
-        self._watch = Watch(peer.name, lambda: trouble_reaching(peer))
+        self._watch = watch(peer.name, lambda: trouble_reaching(peer))
         self._refused_at = -PROBE_S
 
     @property

@@ -12,16 +12,16 @@ ANSWER_S = 1.0
 
 
 class OtherShard:
-    """Shard `name` on this machine. Raises PeerError.
+    """Shard `name`, which `guarded`, a Guarded, reaches. Raises PeerError.
 
     is_recovering  whether it said, when it was last asked, that it has lost its memory
     """
 
-    def __init__(self, name, port, ndb, host="127.0.0.1"):
+    def __init__(self, name, guarded, ndb):
         self.name = name
         self.is_recovering = False
         self._ndb = ndb
-        self._guarded = Guarded(Peer(name, host, port, ANSWER_S))
+        self._guarded = guarded
 
     @property
     def trouble(self):
@@ -48,7 +48,12 @@ class OtherShard:
         return answer
 
 
-def others_of(place, base_port):
-    """The OtherShards of this Place, its successor first."""
+def others_of(place, reach):
+    """The OtherShards of this Place, its successor first. `reach` (index) makes the Guarded that reaches one."""
     following = [(place.shard_id + i) % place.ndb for i in range(1, place.ndb)]
-    return [OtherShard(f"db{i}", base_port + i, place.ndb) for i in following]
+    return [OtherShard(f"db{i}", reach(i), place.ndb) for i in following]
+
+
+def on_this_machine(base_port):
+    """(index) -> the Guarded of that shard."""
+    return lambda index: Guarded(Peer(f"db{index}", "127.0.0.1", base_port + index, ANSWER_S))

@@ -29,7 +29,7 @@ class Replica:
     """
 
     def __init__(self, fingerprints=None):
-        self.fingerprints = fingerprints or Fingerprints()
+        self.fingerprints = Fingerprints() if fingerprints is None else fingerprints  # empty ones count as false
         self.shard = None
         self._page = 0  # the next one to look over
         self._is_known = False  # whether all pages have been looked over since the memory began

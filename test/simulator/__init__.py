@@ -8,7 +8,8 @@ clients, operators and disks see.
     world.py        what happens: time, effects, faults, events inside of events
     memoryredis.py  a Redis in memory; connection.py: how a store reaches it
     network.py      how services reach each other; queueservice.py's peer
-    nodes.py        shards and the queue as processes: start, death, start
+    process.py      a shard's process; nodes.py, queuenode.py: what it runs on, start, death, start; the queue
+    clients.py      what clients ask, and hear
     ledger.py       what clients were told; oracle.py: whether that was right
     run.py          one seed from its plan to its verdict
     shrink.py       the shortest plan that still fails; __main__.py: replay

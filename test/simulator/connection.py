@@ -1,11 +1,11 @@
 """How a store reaches its Redis: a connection as the library's, with all that can happen on the way."""
 
+from collections import deque
+
 from redis.exceptions import ConnectionError, TimeoutError
 
 from emporium.store import DEADLINE_S
-from simulator.memoryredis import Session
-
-READS = frozenset({b"HMGET", b"HGET", b"HGETALL", b"LLEN", b"GET", b"LRANGE", b"EXISTS", b"DBSIZE", b"PING", b"MGET"})
+from simulator.memoryredis import READS, Session
 
 
 class Connection:
@@ -18,7 +18,7 @@ class Connection:
     def __init__(self, world, process, node):
         self._world, self._process, self._node = world, process, node
         self._session = None
-        self._answers = None
+        self._answers = ()
 
     @property
     def is_connected(self):
@@ -38,10 +38,12 @@ class Connection:
         self._session.server_life = self._node.redis_life
 
     def disconnect(self):
-        self._session = self._answers = None
+        self._session, self._answers = None, ()
 
     def pack_commands(self, commands):
-        return [tuple(map(_packed, command)) for command in commands]
+        return [
+            tuple([word.encode() if type(word) is str else _packed(word) for word in command]) for command in commands
+        ]
 
     def send_packed_command(self, commands):
         world, process = self._world, self._process
@@ -66,10 +68,10 @@ class Connection:
             world.hit(fault)
             world.now += DEADLINE_S
             answers = [TimeoutError("Timeout reading from socket")]
-        self._answers = iter(answers)
+        self._answers = deque(answers)
 
     def read_response(self):
-        answer = next(self._answers)
+        answer = self._answers.popleft()
         if isinstance(answer, Exception):
             if isinstance(answer, TimeoutError):
                 self.disconnect()
@@ -99,6 +101,4 @@ class Connection:
 
 
 def _packed(word):
-    if type(word) is bytes:
-        return word
-    return word.encode() if type(word) is str else repr(word).encode()
+    return word if type(word) is bytes else repr(word).encode()

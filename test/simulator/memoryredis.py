@@ -6,8 +6,12 @@ Values are never changed in place, so a copy of the dict of keys is a snapshot.
 from collections import deque
 from fnmatch import fnmatchcase
 
-from redis.exceptions import ExecAbortError, ResponseError
+from redis.exceptions import ResponseError
 
+# Those that change nothing, and may be read together in any order.
+READS = frozenset(
+    (b"HMGET", b"HGET", b"HGETALL", b"LLEN", b"GET", b"LRANGE", b"EXISTS", b"DBSIZE", b"PING", b"MGET", b"SCAN")
+)
 HISTORY = 12  # changes that a roll back can reach
 WRONG_TYPE = "WRONGTYPE Operation against a key holding the wrong kind of value"
 
@@ -18,7 +22,7 @@ class MemoryRedis:
     def __init__(self, life="life0"):
         self.keys = {}  # {name: bytes, or a dict of fields, or a list}
         self.life = life  # its run_id: another one after each start
-        self.config = {b"appendonly": b"yes", b"appendfsync": b"always", b"save": b""}
+        self.config = {b"appendonly": b"yes", b"appendfsync": b"always", b"maxmemory-policy": b"noeviction"}
         self.touched = {}  # {name: number of the change that touched it last}
         self.changes = 0
         self.history = deque(maxlen=HISTORY)  # the keys before each of the last changes
@@ -39,11 +43,19 @@ class MemoryRedis:
         self.history.clear()
         return self.keys != before
 
+    def flush(self):
+        """Forget all, as if someone with redis-cli had said so. Returns whether anything was lost."""
+        had_any = bool(self.keys)
+        self.changes += 1
+        self.touched |= dict.fromkeys(self.keys, self.changes)
+        self.keys = {}
+        return had_any
+
     def apply(self, commands):
         """The answers to these commands, which are carried out together."""
         before = dict(self.keys)
         dirty = set()
-        answers = [self._one(command, dirty) for command in commands]
+        answers = [self.one(command, dirty) for command in commands]
         if dirty:
             self.changes += 1
             self.history.append(before)
@@ -51,11 +63,12 @@ class MemoryRedis:
             self.on_change(dirty)
         return answers
 
-    def _one(self, command, dirty):
+    def one(self, command, dirty):
+        """The answer to this command; the names of the keys that it changes go into the set `dirty`."""
         name, *words = command
         method = COMMANDS.get(name.upper())
         if method is None:
-            return ResponseError(f"unknown command {name!r}")
+            raise NotImplementedError(f"{name!r} is a command of Redis that is not here yet")
         try:
             return method(self, dirty, *words)
         except (ResponseError, TypeError) as error:
@@ -83,7 +96,6 @@ class Session:
         self._server = server
         self._watched = {}
         self._queued = None
-        self._is_spoilt = False
 
     def execute(self, commands):
         """The answer to each of these commands; a ResponseError is an answer."""
@@ -101,9 +113,8 @@ class Session:
         if self._queued is not None:
             if name in (b"MULTI", b"WATCH"):
                 return ResponseError(f"{name.decode()} inside MULTI is not allowed")
-            if name not in COMMANDS and name != b"UNWATCH":
-                self._is_spoilt = True
-                return ResponseError(f"unknown command {name!r}")
+            if name not in COMMANDS:
+                raise NotImplementedError(f"{name!r} is a command of Redis that is not here yet")
             self._queued.append(command)
             return b"QUEUED"
         if name == b"MULTI":
@@ -116,21 +127,23 @@ class Session:
         if name == b"UNWATCH":
             self._watched = {}
             return b"OK"
+        if name in READS:
+            return self._server.one(command, None)
+        if name in READS:
+            return self._server.one(command, None)
         return self._server.apply([command])[0]
 
     def _exec(self):
         if self._queued is None:
             return ResponseError("EXEC without MULTI")
-        queued, watched, is_spoilt = self._queued, self._watched, self._is_spoilt
+        queued, watched = self._queued, self._watched
         self._end()
-        if is_spoilt:
-            return ExecAbortError("Transaction discarded because of previous errors.")
         if any(self._server.touched.get(key) != when for key, when in watched.items()):
             return None
         return self._server.apply(queued)
 
     def _end(self):
-        self._watched, self._queued, self._is_spoilt = {}, None, False
+        self._watched, self._queued = {}, None
 
 
 def _number(word):
@@ -294,6 +307,21 @@ def _ltrim(server, dirty, name, first, last):
     return b"OK"
 
 
+def _lrem(server, dirty, name, count, value):
+    values, left = server.typed(name, list) or [], _number(count)
+    if left <= 0:
+        raise NotImplementedError("LREM removes from the head only, here")
+    kept = []
+    for each in values:
+        if each == value and left:
+            left -= 1
+        else:
+            kept.append(each)
+    if len(kept) != len(values):
+        server.put(dirty, name, kept)
+    return len(values) - len(kept)
+
+
 def _lmove(server, dirty, source, target, taken, put):
     values = server.typed(source, list)
     if values is None:
@@ -322,6 +350,7 @@ def _info(server, _dirty, *_sections):
 
 
 COMMANDS = {
+    b"UNWATCH": lambda _server, _dirty: b"OK",  # in a transaction, where nothing is watched any more
     b"PING": lambda _server, _dirty: b"PONG",
     b"DBSIZE": lambda server, _dirty: len(server.keys),
     b"CONFIG": _config,
@@ -351,5 +380,6 @@ COMMANDS = {
     b"LLEN": _llen,
     b"LRANGE": _lrange,
     b"LTRIM": _ltrim,
+    b"LREM": _lrem,
     b"LMOVE": _lmove,
 }

@@ -30,18 +30,20 @@ class Network:
 class Peer:
     """As emporium.peers.Peer, from the process of a shard to the service of that name.
 
-    Faults that a call can meet, beside death: call-refused, call-lost (not done, and the deadline passes), call-unheard
-    (done, and the deadline passes), call-reset (done, and the connection ends), call-twice, call-late (done later).
+    Faults that a call can meet, beside death: call-refused, call-lost (not done, and the deadline passes),
+    call-unheard (done, and the deadline passes), call-reset (done, and the connection ends), call-twice, call-late
+    (done only later).
     """
 
     is_plain = was_plain = False
+    connections_opened = 1
 
     def __init__(self, network, process, target, name, deadline_s):
         self._network, self._process, self._target = network, process, target
         self.name, self.deadline_s = name, deadline_s
         self.url = f"http://{target}"
 
-    def call(self, method, path, body=None, deadline_s=None, may_repeat=True):
+    def call(self, method, path, body=None, deadline_s=None, may_repeat=True, headers=()):
         world, process, target = self._network.world, self._process, self._target
         fault = world.effect(process, "call", target)
         world.note(process.name, f"calls {target}", method, path, body or b"", f"<{fault.kind}>" if fault else "")

@@ -1,126 +1,10 @@
-"""A shard as a process on its machine, and the Redis beside it: how they start, die and start again."""
+"""The machine of a shard: the Redis and the files on it, and the process that serves; how they die and start again."""
 
-import serverDB
-from emporium.shard import Place
-from emporium.store import Store
-from emporium.turn import Busy
-from queueservice import DEADLINE_S, Queue
-from simulator.connection import Connection
+from emporium.fence import Standing, standing_of
+from emporium.shardanswers import outcomes_of
 from simulator.memoryredis import MemoryRedis
-from simulator.network import Peer
+from simulator.process import Process, answer_of
 from simulator.world import Crashed
-
-PROBE_S, SOON_S = 1.0, 0.1
-
-
-class Watch:
-    """As emporium.guard.Watch, on the world's clock."""
-
-    def __init__(self, process, name, ask, on_return=lambda: None):
-        self._process, self._name, self._ask, self._on_return = process, name, ask, on_return
-        self.trouble = None
-
-    def failed(self, error):
-        is_new, self.trouble = self.trouble is None, str(error)
-        if is_new:
-            self._process.later(SOON_S, self._probe)
-
-    def _probe(self):
-        self.trouble = self._ask()
-        if self.trouble is None:
-            self._on_return()
-        else:
-            self._process.later(PROBE_S, self._probe)
-
-
-class Turn:
-    """As emporium.turn.Turn: whoever finds somebody inside has waited in vain."""
-
-    is_full = False
-
-    def __init__(self, process):
-        self._process = process
-        self._is_taken = False
-
-    @property
-    def is_wanted(self):
-        return self._process.node.is_crowded
-
-    def __enter__(self):
-        if self._is_taken:
-            raise Busy(f"{self._process.name} is busy")
-        self._is_taken = True
-
-    def __exit__(self, *failure):
-        self._is_taken = False
-
-
-class Process:
-    """One process of a shard, from its start to its death."""
-
-    def __init__(self, node, number):
-        self.node, self.name = node, node.name
-        self.number = number
-        self.is_dead = False
-        self.depth = 0  # how many of its events are on their way
-        self.shard = None
-
-    def start(self):
-        """Build what serverDB.create_app builds. Raises Crashed."""
-        node, world = self.node, self.node.world
-
-        def watch(name, ask, on_return=lambda: None):
-            return Watch(self, name, ask, on_return)
-
-        store = Store(f"redis{node.shard_id}", 0, connections=lambda: Connection(world, self, node), watch=watch)
-        queue = Queue(0)
-        queue.peer = Peer(node.network, self, "q", "the queue", DEADLINE_S)
-        settings = node.settings
-        place = Place(node.shard_id, settings.ndb, settings.digest_length)
-        self.shard = serverDB.Shard(place, store, queue, watch=watch, now=lambda: world.now)
-        self.shard.turn = Turn(self)
-
-    def fault_for(self, sort):
-        """The Fault of this node's that meets an effect of this sort, or None."""
-        armed = self.node.armed
-        for position, [fault, left] in enumerate(armed):
-            if fault.kind in FITTING[sort]:
-                if left == 0:
-                    del armed[position]
-                    return fault
-                armed[position][1] -= 1
-        return None
-
-    def die(self, fault):
-        """End here and now, by this fault. Raises Crashed."""
-        self.node.world.hit(fault)
-        self.node.died(self, fault.seconds)
-        raise Crashed(self)
-
-    def later(self, seconds, event):
-        """Call event() then, if this process lives."""
-        self.node.world.later(seconds, lambda: self.run(event))
-
-    def run(self, event):
-        """What event() gives back; None when this process died before or in it."""
-        if self.is_dead:
-            return None
-        self.depth += 1
-        try:
-            return event()
-        except Crashed as crash:
-            if crash.process is not self:
-                raise
-            return None
-        finally:
-            self.depth -= 1
-
-
-CRASHES = {"crash-before", "crash-after"}
-FITTING = {
-    "redis": {"redis-refuses", "redis-silent", "redis-unheard", "redis-late", *CRASHES},
-    "call": {"call-refused", "call-lost", "call-unheard", "call-reset", "call-twice", "call-late", *CRASHES},
-}
 
 
 class ShardNode:
@@ -133,10 +17,15 @@ class ShardNode:
         self.redis_life = 0
         self.redis_down_by = None
         self.is_redis_down = False
+        self.on_loss = lambda: None  # called when something that was stored is lost
+        self.exchanged = 0  # how many calls of other shards exchanged something
         self.is_crowded = False  # whether other requests wait for their turn
         self.armed = []  # [Fault, how many fitting effects it still lets pass]
         self.process = None
         self.starts = 0
+        self.lives = 0
+        self.losses = 0  # how often it lost something that was stored
+        self.noted = self.noted_safely = Standing(None)  # beside Redis; and what of it outlives a loss of power
         self.start()
 
     @property
@@ -170,7 +59,48 @@ class ShardNode:
                 self.world.hit(fault)
             self.died(process, fault.seconds)
 
+    def start_twin(self, fault):
+        """A second process, while the first one stands still wherever it is, and does not know."""
+        process = self.process
+        if process is not None and process.depth:
+            self.world.hit(fault)
+            self.process = None
+            self.world.later(fault.seconds, lambda: self.died(process, 0))
+            self.start()
+
     # ---- its Redis
+
+    def draw_life(self):
+        self.lives += 1
+        return f"{self.name}-life{self.lives}"
+
+    @property
+    def is_whole(self):
+        """Whether its Redis holds all that it did, or has it back."""
+        found = self.redis.keys.get(b"shard", {})
+        standing = standing_of([found.get(name) for name in (b"life", b"epoch", b"step", b"recovering")])
+        is_same = standing.life == self.noted.life and standing.step >= self.noted.step
+        return standing.life is not None and is_same and standing.recovering is None and not self.is_redis_down
+
+    def flush_redis(self, fault):
+        """Somebody empties it while it runs."""
+        if not self.is_redis_down:
+            self.world.note(self.name, "redis is emptied")
+            if self.redis.flush():
+                self.world.hit(fault)
+                self._has_lost()
+
+    def lose_power(self, fault):
+        """All of the machine ends at once; what was synced is kept."""
+        self.noted = self.noted_safely
+        self.kill(fault)
+        self.stop_redis(fault)
+
+    def lose_disk(self, fault):
+        """All that the machine has stored is gone, and so is what ran on it."""
+        self.noted = self.noted_safely = Standing(None)
+        self.kill(fault)
+        self.stop_redis(fault)
 
     def stop_redis(self, fault):
         """Its Redis dies, and comes again with what the fault leaves of its memory."""
@@ -187,26 +117,31 @@ class ShardNode:
         self.redis_life += 1
         if self.redis.restart(f"{self.name}-run{self.redis_life}", fault.back_by, fault.is_empty):
             self.world.hit(fault)
-            self.lost_memory()
+            self._has_lost()
         self.world.note(self.name, "redis starts")
 
     def redis_missed(self):
         """Somebody asked it and found it gone."""
         self.world.hit(self.redis_down_by)
 
-    def lost_memory(self):
-        """What is stored has gone back. The oracle takes the place of this."""
+    def _has_lost(self):
+        self.losses += 1
+        self.on_loss()
 
     # ---- what others ask of it
 
     def answer(self, method, path, body):
         """What serverDB.py answers another shard. Raises Crashed."""
-        raise NotImplementedError(f"{method} {path}: shards do not call each other yet")
+        process = self.process
+        answer = process.run(lambda: answer_of(process, path, body))
+        if process.is_dead:
+            raise Crashed(process)
+        return answer
 
     def operate(self, operations):
         """The batch.Outcome of each; None when the answer did not come. False when it cannot begin yet."""
         process = self.process
-        if process.depth:
+        if process.is_busy:
             return False
-        outcomes = process.run(lambda: serverDB.outcomes_of(process.shard, operations))
+        outcomes = process.run(lambda: outcomes_of(process.shard, operations))
         return None if process.is_dead else outcomes

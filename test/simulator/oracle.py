@@ -1,6 +1,7 @@
 """What must be true of the replicas: while things go wrong, and when all is well again."""
 
 import json
+from collections import defaultdict
 
 from simulator.ledger import is_covered, sibling_of
 from simulator.world import Violation
@@ -23,7 +24,10 @@ class Replica:
         self._node, self._ledger = node, ledger
         self._held = {}
         node.redis.on_change = self.changed
-        node.lost_memory = self._held.clear
+
+    def has_lost(self):
+        """Its memory went back."""
+        self._held.clear()
 
     def changed(self, names):
         """These keys were touched. Raises Violation when a tea lost what it had."""
@@ -58,3 +62,25 @@ def check_replicas(nodes, teas, ledger):
         siblings = siblings_in(nodes[0].redis.keys.get(PREFIX + tea.encode())) or ()
         ledger.check_possible(tea, siblings, "a replica")
         ledger.check_floor(tea, ledger.floor[tea], siblings, "a replica")
+
+
+# ---- what is left when a memory is lost
+
+
+def surviving(nodes, shelves):
+    """{tea: siblings} of all that is stored, waits to be told, or is in a channel's log, done with or not."""
+    found = defaultdict(set)
+    for node in nodes:
+        for name, value in node.redis.keys.items():
+            if name.startswith(PREFIX):
+                found[name[len(PREFIX) :].decode()].update(siblings_in(value))
+            elif name in (b"digest", b"due"):
+                _add(found, value)
+    for shelf in shelves:
+        _add(found, [record.value for record in shelf.log.read_many(shelf.log.lowest_offset, 10**9, 10**12)])
+    return found
+
+
+def _add(found, records):
+    for record in map(json.loads, records):
+        found[record["key"]].update(map(sibling_of, record["clocks"], record["choices"]))

@@ -67,6 +67,8 @@ class QueueNode:
         self.channels = None
         self.is_down, self.down_by = True, None
         self.put_count = 0
+        self.losses = 0  # how often it lost records
+        self.on_loss = lambda: None
         self.start()
         self._tend()
 
@@ -81,10 +83,16 @@ class QueueNode:
         if fault.is_empty:
             if any(channel.log.next_offset for channel in self.channels.all().values()):
                 world.hit(fault)
+                self.losses += 1
             self._shelves = KeptShelves(self._lives)
+            self.on_loss()
         self.is_down, self.down_by, self.channels = True, fault, None
         world.note("q", "dies", "and loses all" if fault.is_empty else "")
         world.later(fault.seconds, self.start)
+
+    def shelves(self):
+        """What its disk has."""
+        return [shelf for _, shelf in self._shelves.stored()]
 
     def waiting(self):
         """How many records wait on all channels."""
@@ -94,6 +102,8 @@ class QueueNode:
         """What serverQ.py answers."""
         if path == "/healthz":
             return _json({})
+        if path == "/status":
+            return _json({"durable": True, "fsync": "group", "channels": {}})
         if path == "/exchange":
             asked, records = wire.decode_exchange(body)
             if records:

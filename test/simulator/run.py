@@ -6,23 +6,26 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import count
 
-import msgspec
-
 import serverDB
-from emporium import wire
+from emporium import fingerprints, wire
 from emporium.shard import Read, Write
 from emporium.siblings import Sibling
 from simulator import oracle
-from simulator.ledger import Ledger, sibling_of
+from simulator.clients import Clients
+from simulator.ledger import Ledger
 from simulator.network import Network
-from simulator.nodes import FITTING, ShardNode
-from simulator.plan import TEAS, Ask, Get, plan_of, primary_of
+from simulator.nodes import ShardNode
+from simulator.plan import MEMORY, TEAS, Ask, plan_of, primary_of
+from simulator.process import FITTING
 from simulator.queuenode import QueueNode
 from simulator.world import Violation, World
 from vectorclock import VectorClock
 
 ENOUGH_WRITES, ENOUGH_FAULTS = 20, 3
 FLUSH = "settling"  # the tea whose writes push the others out of the digests
+BUCKETS = 16  # of fingerprints: few, since there are few teas, and thousands of processes that make them
+NOTICED_S = 1.5  # after which everybody has noticed that those who were away are back
+MEET_S, LOOKS = 5.0, 20  # how long replicas may take to meet when all is well, and how often that is looked at
 ARMED = FITTING["redis"] | FITTING["call"]
 
 
@@ -51,6 +54,12 @@ class Outcome:
         return getattr(self.failure, "rule", type(self.failure).__name__) if self.failure else None
 
     @property
+    def summary(self):
+        """The figures in words."""
+        counted = ", ".join(f"{count} {name}" for name, count in sorted(self.counts.items()))
+        return f"{self.effects} effects, {self.faults} faults that changed something; {counted}"
+
+    @property
     def hash(self):
         return blake2b("\n".join(self.trace).encode(), digest_size=16).hexdigest()
 
@@ -63,37 +72,57 @@ def run_plan(plan, with_trace=False):
     trace = [] if with_trace else None
     run = Run(plan, trace)
     failure = None
-    with _silence(), _in_portions_of(plan.settings.portion):
+    with _listening() as errors, _in_portions_of(plan.settings.portion):
         try:
             run.go()
-        except Exception as error:  # noqa: BLE001 - whatever the code under test raises is a finding
+        except (Exception, Violation) as error:  # noqa: BLE001 - whatever the code under test raises is a finding
             failure = error
+    if errors and failure is None:
+        failure = errors[0]
     if with_trace and failure:
         trace.append(f"{type(failure).__name__}: {failure}")
     return Outcome(failure, len(run.world.hits), run.ledger.counts, run.world.effects, trace)
 
 
+class _Exceptions(logging.Handler):
+    """Keeps the exceptions that were logged, where the code under test goes on after them."""
+
+    def __init__(self):
+        super().__init__(logging.ERROR)
+        self.found = []
+
+    def emit(self, record):
+        if record.exc_info:
+            self.found.append(record.exc_info[1])
+
+
 @contextmanager
-def _silence():
-    """Inside, the shards' warnings go nowhere: there are thousands, and what they tell is planned."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
+def _listening():
+    """Inside, the shards' warnings go nowhere: there are thousands, and what they tell is planned.
+
+    Gives the list of exceptions that were logged.
+    """
+    before, handler, root = logging.root.manager.disable, _Exceptions(), logging.getLogger()
+    logging.disable(logging.WARNING)
+    root.addHandler(handler)
     try:
-        yield
+        yield handler.found
     finally:
+        root.removeHandler(handler)
         logging.disable(before)
 
 
 @contextmanager
 def _in_portions_of(records):
     """Inside, what travels and is merged at a time is so small that a few records already need several portions."""
-    before = wire.MOST_RECORDS, serverDB.PORTION_RECORDS, serverDB.PORTION_SIBLINGS
+    before = wire.MOST_RECORDS, serverDB.PORTION_RECORDS, serverDB.PORTION_SIBLINGS, fingerprints.BUCKETS
+    fingerprints.BUCKETS = BUCKETS
     if records:
         wire.MOST_RECORDS, serverDB.PORTION_RECORDS, serverDB.PORTION_SIBLINGS = records + 1, records, 2 * records
     try:
         yield
     finally:
-        wire.MOST_RECORDS, serverDB.PORTION_RECORDS, serverDB.PORTION_SIBLINGS = before
+        wire.MOST_RECORDS, serverDB.PORTION_RECORDS, serverDB.PORTION_SIBLINGS, fingerprints.BUCKETS = before
 
 
 class Run:
@@ -105,6 +134,8 @@ class Run:
         self.queue = self.network.services["q"] = QueueNode(self.world, count(1))
         self.nodes = []
         self.teas = TEAS[: self.settings.teas]
+        self.queue.on_loss = self._has_lost
+        self.clients = Clients(self.world, self.settings, self.ledger, self.nodes, self._survivors)
 
     def go(self):
         """Carry out the plan, heal everything, and judge. Raises Violation, and what the code under test raises."""
@@ -112,7 +143,9 @@ class Run:
             node = ShardNode(self.world, self.network, self.settings, shard_id)
             self.network.services[node.name] = node
             self.nodes.append(node)
-            oracle.Replica(node, self.ledger)
+            self._follow(node)
+        if self.settings.is_guarded:
+            self._wait_until(self._are_whole)  # until all have found out that nobody knows anything
         steps, index = self.plan.steps, 0
         while index < len(steps):
             first, inside = steps[index], []
@@ -125,90 +158,62 @@ class Run:
         self._settle()
 
     def _event(self, step):
-        return lambda: self._ask(step) if isinstance(step, Ask) else self._fail(step)
+        return lambda: self.clients.ask(step) if isinstance(step, Ask) else self._fail(step)
 
-    # ---- clients
+    def _follow(self, node):
+        replica = oracle.Replica(node, self.ledger)
 
-    def _ask(self, ask):
-        """Carry out what clients ask. False when the shard is at work."""
-        node = self.nodes[ask.shard]
-        if node.process is not None and node.process.depth:
-            return False
-        asked = [(each, None if isinstance(each, Get) else self.ledger.sibling_for(each)) for each in ask.operations]
-        floors = {each.tea: self.ledger.floor[each.tea] for each in ask.operations}
-        for operation, sibling in asked:
-            if sibling is not None:
-                self.ledger.asked(operation.tea, sibling)
-        if ask.fate == "late":
-            self.world.later(ask.pause_s * 3, lambda: self._carry_out(ask, asked, floors))
-            for _, sibling in asked:
-                if sibling is not None:
-                    self.ledger.unknown()
-        else:
-            self._carry_out(ask, asked, floors)
-        return True
+        def has_lost():
+            replica.has_lost()
+            self._has_lost()
 
-    def _carry_out(self, ask, asked, floors):
-        node, world = self.nodes[ask.shard], self.world
-        if world.trace is not None:
-            world.note(
-                "client", f"{ask.number} asks db{ask.shard}{' ' + ask.fate if ask.fate else ''}", *map(_told, asked)
-            )
-        if node.process is None:
-            outcomes = [None] * len(asked) if ask.fate else [REFUSED] * len(asked)
-        else:
-            node.is_crowded = ask.is_crowded
-            outcomes = node.operate([_operation(*each) for each in asked])
-            node.is_crowded = False
-            if outcomes is False:
-                outcomes = [REFUSED] * len(asked)
-        if outcomes is None or ask.fate:
-            outcomes = [None] * len(asked)
-        if ask.fate == "late":
-            return
-        for (operation, sibling), outcome in zip(asked, outcomes, strict=True):
-            self._answered(ask, operation, sibling, outcome, floors[operation.tea])
+        node.on_loss = has_lost
 
-    def _answered(self, ask, operation, sibling, outcome, floor):
-        """Enter one outcome into the ledger; None: no answer came."""
-        world, tea = self.world, operation.tea
-        status = outcome.status if outcome else None
-        if world.trace is not None:
-            world.note("client", f"{ask.number} hears", status, bytes(outcome.body) if outcome else "nothing")
-        if sibling is not None:
-            if status == 200:
-                self.ledger.acknowledged(tea, sibling)
-            elif status == 503:
-                self.ledger.refused(tea, sibling)
-            elif status in (None, 504):
-                self.ledger.unknown()
-            else:
-                raise Violation("unexpected answer", f"{status} to {operation}: {bytes(outcome.body)}")
-        elif status == 200:
-            reading = msgspec.json.decode(outcome.body)
-            siblings = tuple(map(sibling_of, reading["clocks"], reading["choices"]))
-            is_strong = primary_of(tea, self.settings.ndb) == ask.shard
-            self.ledger.read(operation.client, tea, siblings, floor if is_strong else None)
-        elif status not in (None, 503):
-            raise Violation("unexpected answer", f"{status} to {operation}: {bytes(outcome.body)}")
+    # ---- memories that are lost
+
+    def _survivors(self):
+        return oracle.surviving(self.nodes, self.queue.shelves())
+
+    def _has_lost(self):
+        """What nobody has any more cannot come back, all else must: with durability 2, whatever one disk has lost."""
+        surviving = self._survivors()
+        for tea in self.teas:
+            gone = self.ledger.lower_floor(tea, surviving[tea])
+            safe = gone & self.ledger.answered[tea]
+            if safe and self.settings.durability > 1 and not self.queue.losses:
+                raise Violation("lost with one disk", f"nobody else has {safe} of {tea!r}")
 
     # ---- faults
 
     def _fail(self, fault):
         """Let this happen, or lie in wait for its effect."""
-        node = self.nodes[fault.shard]
-        if fault.kind in ARMED:
+        node, kind = self.nodes[fault.shard], fault.kind
+        if kind in MEMORY and kind != "queue-loses":
+            if not all(other.is_whole for other in self.nodes if other is not node):
+                return True  # one at a time: what two have lost at once may be nowhere
+            if kind == "redis-is-flushed":
+                node.flush_redis(fault)
+            elif kind == "disk-is-lost":
+                node.lose_disk(fault)
+            else:
+                node.stop_redis(fault)
+        elif kind in ARMED:
             node.armed.append([fault, fault.after])
-        elif fault.kind == "kill":
+        elif kind == "kill":
             node.kill(fault)
-        elif fault.kind == "redis-dies":
+        elif kind == "twin":
+            node.start_twin(fault)
+        elif kind == "power-fails":
+            node.lose_power(fault)
+        elif kind == "redis-dies":
             node.stop_redis(fault)
-        elif fault.kind == "queue-dies":
+        elif kind in ("queue-dies", "queue-loses"):
             if not self.queue.is_down:
                 self.queue.stop(fault)
-        elif fault.kind == "cut":
-            self.network.cut(node.name, "q", fault)
-            self.world.later(fault.seconds, lambda: self.network.heal(node.name, "q"))
+        else:
+            link = node.name, "q" if kind == "cut" else f"db{fault.other}"
+            self.network.cut(*link, fault)
+            self.world.later(fault.seconds, lambda: self.network.heal(*link))
         return True
 
     # ---- the end
@@ -221,10 +226,28 @@ class Run:
             node.armed.clear()
         self.network.heal()
         world.note("world", "heals")
-        world.pass_time(15)  # all that died is back, and was noticed
-        self._gossip_to_the_end()
+        world.pass_time(self._longest_s() + NOTICED_S)  # all that died is back
+        if not self.settings.is_guarded:
+            self._gossip_to_the_end()
+        else:
+            self._wait_until(lambda: self._are_whole() and not oracle.differing(self.nodes, self.teas))
         oracle.check_replicas(self.nodes, self.teas, self.ledger)
         self._rest()
+        oracle.check_replicas(self.nodes, self.teas, self.ledger)
+
+    def _are_whole(self):
+        return all(node.is_whole for node in self.nodes)
+
+    def _wait_until(self, is_so):
+        """Let time pass until it is, and at most MEET_S."""
+        for _ in range(LOOKS):
+            if is_so():
+                return
+            self.world.pass_time(MEET_S / LOOKS)
+
+    def _longest_s(self):
+        """When the last of those that are away, or late, is back."""
+        return max((step.seconds for step in self.plan.steps if not isinstance(step, Ask)), default=0)
 
     def _gossip_to_the_end(self):
         """As in the course gossip moves with requests only: ask everywhere, and push out what the digests hold."""
@@ -241,37 +264,20 @@ class Run:
         outcomes = node.operate(operations)
         for outcome in outcomes or [None]:
             if outcome is None or outcome.status != 200:
-                raise Violation("not available", f"{node.name} answers {outcome} when all is well again")
+                words = outcome and (outcome.status, bytes(outcome.body))
+                raise Violation("not available", f"{node.name} answers {words} when all is well again")
 
     def _rest(self):
         """That nothing goes round for ever: with reads alone, the channels run dry."""
         before = None
         for _ in range(2 * self.settings.ndb + 4):
             for node in self.nodes:
-                self._must(node, [Read(FLUSH)])
-            told = self.queue.put_count
+                mine = [tea for tea in self.teas if primary_of(tea, self.settings.ndb) == node.shard_id]
+                self._must(node, [Read(tea) for tea in mine or [FLUSH]])
+            told = self.queue.put_count, sum(node.exchanged for node in self.nodes)
             if told == before and self.queue.waiting() == 0:
                 return
             before = told
+            if self.settings.is_guarded:
+                self.world.pass_time(1.1)
         raise Violation("no rest", f"{self.queue.waiting()} records still go round")
-
-
-class _Refused:
-    status, body = 503, b"{}"
-
-
-REFUSED = _Refused()
-
-
-def _operation(operation, sibling):
-    if sibling is None:
-        return Read(operation.tea)
-    clock, rating = sibling
-    return Write(operation.tea, Sibling(rating, VectorClock.fromDict(dict(clock))))
-
-
-def _told(asked):
-    operation, sibling = asked
-    if sibling is None:
-        return f"get {operation.tea};"
-    return f"put {operation.tea} {sibling[1]} at {dict(sibling[0])};"

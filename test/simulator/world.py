@@ -19,8 +19,11 @@ class Crashed(BaseException):
         self.process = process
 
 
-class Violation(Exception):
-    """A promise was broken. `rule` names it, so that shrinking keeps to the same one."""
+class Violation(BaseException):
+    """A promise was broken. `rule` names it, so that shrinking keeps to the same one.
+
+    No Exception, since a shard goes on after those.
+    """
 
     def __init__(self, rule, what):
         super().__init__(f"{rule}: {what}")
@@ -28,7 +31,7 @@ class Violation(Exception):
 
 
 class World:
-    """The clock, the order of events, and the book of what happened. `trace`, if given, gets its lines."""
+    """The clock, the order of events, and the book of what happened. `trace`: a list that gets its lines, or None."""
 
     def __init__(self, trace=None):
         self.now = 0.0
