@@ -94,7 +94,7 @@ class Lane:
 
 
 def test_what_needs_quiet_is_given_out_when_the_other_lane_has_ended():
-    [quiet] = lanes.QUIET
+    quiet = lanes.QUIET[0]
     names = [f"test/test_a.py::test_{number}" for number in range(3)]
     names += [f"test/test_b.py::test_{number}" for number in range(3)] + [f"test/{quiet}::test_0"]
     option = SimpleNamespace(loadscopereorder=False)
