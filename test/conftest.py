@@ -20,7 +20,7 @@ from options import OPTIONS
 from sharing import or_skip
 
 from bench import wrk
-from emporium import cluster, command
+from emporium import cluster, command, ports
 from emporium.ports import Ports
 from queueservice import Queue
 
@@ -48,6 +48,8 @@ def pytest_configure(config):
     hypothesis.settings.register_profile("forms", max_examples=1000 if config.getoption("--full") else 200)
     config.pluginmanager.register(Results(config))
     config.stash[LAST_WORDS] = []
+    if hasattr(config, "workerinput"):  # in a lane
+        ports.FREE_BASES = lanes.bases_of(config.workerinput["workerid"])
 
 
 def pytest_report_header(config):

@@ -36,6 +36,7 @@ class Service(service.Service):
         if self.command[0] != sys.executable or callable(self._log):
             super().start()
             return
+        open(self._log, "ab").close()  # who looks into it may come before the copy
         environ = {name: value for name, value in os.environ.items() if name != "PORT"}
         self.process = Copy({"argv": self.command[1:], "log": str(self._log), "environ": environ, "cwd": str(ROOT)})
 

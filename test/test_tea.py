@@ -393,6 +393,22 @@ def test_what_follows_test_goes_to_pytest():
     assert "test/test_stories.py::test_simple\n" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("words", "lanes"), [([], 2), (["--full"], 2), (["test/test_wire.py"], 1), (["-k", "gossip"], 1)]
+)
+def test_all_tests_run_in_two_lanes_and_some_in_one(words, lanes, monkeypatch):
+    asked = []
+    monkeypatch.setattr(os, "execv", lambda _program, words: asked.append(" ".join(words)))
+    monkeypatch.setattr(subprocess, "run", lambda *_ruff, **_options: subprocess.CompletedProcess([], 0))
+    monkeypatch.chdir(ROOT)
+
+    command.main(["test", *words])
+
+    [said] = asked
+    assert said.endswith(" ".join(words))
+    assert ("-n 2 " in f"{said} ") == (lanes == 2)
+
+
 # ---- looking at it
 
 
