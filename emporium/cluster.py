@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from emporium.environment import ROOT
@@ -90,6 +91,19 @@ class Cluster:
         except BaseException:
             self.stop()
             raise
+
+    def wait_until_ready(self, patience_s):
+        """Whether every shard serves, as the load balancer sees it, within this time."""
+        peer = Peer("lb", "127.0.0.1", self.load_balancer.port, ASK_S)
+        deadline = time.monotonic() + patience_s
+        while not self.is_cancelled():
+            with suppress(PeerError):
+                if peer.call("GET", "/readyz").is_ok:
+                    return True
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        return True
 
     def stop(self):
         """Stop what runs, those who ask before those who are asked."""

@@ -55,6 +55,10 @@ class Fingerprints:
         """{tea: fingerprint} of all teas in this bucket."""
         return dict(self._teas[bucket])
 
+    def teas(self):
+        """The names of all teas that are held, a set."""
+        return set().union(*self._teas)
+
     def news(self):
         """The teas that changed here within the last half second."""
         ends = self._now() - NEWS_S

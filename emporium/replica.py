@@ -8,10 +8,14 @@ Merging is the same join as that of gossip, so that what comes twice, late or in
 merged so is not told on: each shard compares with its neighbour.
 """
 
+import logging
+
 from emporium import failpoints, wire
 from emporium.fingerprints import Fingerprints
 from emporium.shard import Changes, merge_held
 from emporium.siblings import UNRATED, Damaged
+
+log = logging.getLogger(__name__)
 
 MOST_LISTED = 4096  # teas in one answer to compare
 MERGED_SIBLINGS = 256  # in one turn, so that requests wait for no more than some milliseconds
@@ -32,6 +36,7 @@ class Replica:
         self.fingerprints = Fingerprints() if fingerprints is None else fingerprints  # empty ones count as false
         self.shard = None
         self._page = 0  # the next one to look over
+        self._seen = set()  # the teas that were there, or came, since page 0
         self._is_known = False  # whether all pages have been looked over since the memory began
         self._life = None
 
@@ -41,6 +46,7 @@ class Replica:
     def learned(self, tea, check, is_news):
         """The store has changed the value of this tea; see Store."""
         self.fingerprints.put(tea, check and int(check, 16), is_news)
+        self._seen.add(tea)
 
     # ---- answers to another shard
 
@@ -92,7 +98,9 @@ class Replica:
                 self.shard.on_damage([tea])
                 continue
             after = merge_held(before, told)
-            if after is not None and after is not before:
+            if after is None:
+                log.error("%s has too many siblings to be merged with those of another shard", tea)
+            elif after is not before:
                 changes.values[tea] = after
         if changes:
             failpoints.hit("absorb-unstored")
@@ -124,7 +132,7 @@ class Replica:
             self.shard.store.load([])
         life = self.shard.store.standing.life
         if life != self._life:
-            self._life, self._page, self._is_known = life, 0, False
+            self._life, self._page, self._is_known, self._seen = life, 0, False, set()
             self.fingerprints.clear()
 
     def look_over(self):
@@ -133,12 +141,20 @@ class Replica:
             with self.shard.turn:  # else a fingerprint could be put after that of a newer value
                 rows, self._page = self.shard.store.page(self._page, LOOKED_OVER)
                 for tea, _, check in rows:
-                    self.fingerprints.put(tea, check and int(check, 16))
+                    self.learned(tea, check, False)
+                if self._page == 0:
+                    self._forget_unseen()
             if damaged := [tea for tea, value, _ in rows if isinstance(value, Damaged)]:
                 self.shard.on_damage(damaged)
             if self._is_known:
                 return
             self._is_known = self._page == 0
+
+    def _forget_unseen(self):
+        """What has gone since it was last looked over, someone has removed by hand: it is compared as missing."""
+        for tea in self.fingerprints.teas() - self._seen:
+            self.fingerprints.put(tea, None)
+        self._seen = set()
 
 
 def differences(mine, buckets, skipped=frozenset()):

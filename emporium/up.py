@@ -26,6 +26,7 @@ from emporium.supervisor import Supervisor
 COLOURS = {"lb": "green", "q": "yellow", "db": "cyan", "r": "magenta"}
 DOWN_S = 30
 WATCH_S = 0.05
+READY_S = 5.0  # for shards whose memory is whole to serve
 
 
 def up(asked):
@@ -56,7 +57,10 @@ def up(asked):
             told.on_second = cluster.kill
             try:
                 cluster.start()
+                are_ready = cluster.wait_until_ready(READY_S)
                 with running.noted(cluster, folder) as note_anew:
+                    if not are_ready:
+                        _say("tea: not all shards serve yet: ./tea status says why", sys.stderr)
                     _greet(cluster, folder)
                     _watch(cluster, told, logs.say, note_anew, asked.restart)
             finally:

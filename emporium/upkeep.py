@@ -7,7 +7,7 @@ import logging
 import threading
 
 from emporium.antientropy import round_with
-from emporium.failures import PeerError
+from emporium.failures import BadAnswer, PeerError
 from emporium.replica import NotYet
 from emporium.store import StoreDown, StoreUnsure
 from emporium.turn import Busy
@@ -24,6 +24,7 @@ class Upkeep:
         self._replica, self._recovery, self._others = replica, recovery, others
         self._period_s = period_s
         self._wanted = threading.Event()
+        self._said = None  # the last answer that was none, as it was logged
 
     def start(self):
         threading.Thread(target=self._run, name="upkeep", daemon=True).start()
@@ -60,6 +61,10 @@ class Upkeep:
         for other in self._others:
             try:
                 return round_with(other, self._replica)
+            except BadAnswer as error:
+                if str(error) != self._said:  # once, and not each second
+                    log.warning("not compared: %s", error)
+                self._said = str(error)
             except PeerError as error:
                 log.debug("not compared: %s", error)
         return 0

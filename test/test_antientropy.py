@@ -6,13 +6,14 @@ import json
 import pytest
 from asking import ask, assert_problem
 from guardedring import GuardedRing
-from harness import eventually
+from harness import eventually, start
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emporium import wire
 from emporium.fingerprints import BUCKETS, NEWS_S, Fingerprints, bucket_of
 from emporium.replica import differences
+from emporium.service import stop_these
 
 held = st.dictionaries(st.sampled_from([f"tea{i}" for i in range(6)]), st.integers(1, 3), max_size=6)
 
@@ -131,6 +132,32 @@ def test_a_tombstone_meets_too(ring):
 
     eventually(lambda: ring.stored(1)[f"/rating/{tea}"][0] == "[null]", "the delete is everywhere")
     ring.wait_until_equal()
+
+
+def test_a_value_that_someone_removed_by_hand_comes_back(ring):
+    """All that is stored is looked over again and again, also for what is not there any more."""
+    ring.must_put("removed", 3, c0=1)
+    ring.wait_until_equal()
+
+    with ring.redis(2) as by_hand:
+        by_hand.delete("/rating/removed")
+
+    eventually(lambda: "/rating/removed" in ring.stored(2), "it is back", within_s=20)
+
+
+def test_at_sigterm_what_waits_in_the_digest_is_told(ring):
+    """F-38. The digest would never be full."""
+    service = ring.cluster.shards[0]
+    tea = ring.tea_of(0, "told-last")
+    ring.must_put(tea, 3, c0=1)
+
+    stop_these([service])
+    found = ask(ring.layout.q, "GET", "/channel/db0/peek?most=256").body["records"]
+    start(service)
+    ring.wait_until_ready()
+
+    assert tea in [each["record"]["key"] for each in found]
+    assert service.process.poll() is None
 
 
 # ---- over HTTP
