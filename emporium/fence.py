@@ -80,6 +80,7 @@ class Fence:
 
     def __init__(self, note, draw_life=lambda: secrets.token_hex(8)):
         self.mine = None
+        self._tried = None  # (life, epoch) of my last claim, of which I may not know whether it was made
         self._note = note
         self._draw_life = draw_life
 
@@ -91,6 +92,8 @@ class Fence:
         if self.mine is None:
             return False
         if found.epoch > self.mine.epoch:
+            if (found.life, found.epoch) == self._tried:  # nobody else draws this life: claim once more
+                return False
             raise Fenced(
                 f"another process has taken over this shard: its epoch is {found.epoch}, and mine {self.mine.epoch}; "
                 "end this one"
@@ -102,9 +105,11 @@ class Fence:
         noted = self._note.standing
         epoch = max(found.epoch, noted.epoch) + 1
         why = _lost(found, noted)
-        if why is None:
-            return found._replace(epoch=epoch)
-        return Standing(self._draw_life(), epoch, found.step, why)
+        claimed = found._replace(epoch=epoch)
+        if why is not None:
+            claimed = Standing(self._draw_life(), epoch, found.step, why)
+        self._tried = claimed.life, epoch
+        return claimed
 
     def claimed(self, standing):
         """It is written. Raises OSError."""

@@ -6,7 +6,7 @@ A *process* is here a store with a fence of its own; two of them on one Redis ar
 import pytest
 from shardparts import sibling, value_of
 
-from emporium.fence import Fence, Note
+from emporium.fence import Fence, Fenced, Note, Standing
 from emporium.shard import Changes
 from emporium.siblings import UNRATED
 from emporium.store import Store, StoreDown
@@ -106,6 +106,18 @@ def test_each_process_has_the_next_epoch_and_goes_on_with_the_step(process, by_h
 
     assert by_hand.hget("shard", "epoch") == "3"
     assert by_hand.hget("shard", "step") == "6"  # of each: the end of its recovery, and the put
+
+
+def test_a_claim_that_was_made_and_not_answered_does_not_fence_off_its_own_process(tmp_path):
+    """Redis was emptied, and the answer to the claim of its new memory is lost."""
+    fence = Fence(Note(tmp_path))
+    fence.claimed(fence.claim(Standing(None)))
+
+    unanswered = fence.claim(Standing(None))
+
+    assert not fence.is_mine(unanswered)  # it is claimed once more, and nothing is raised
+    with pytest.raises(Fenced):
+        fence.is_mine(unanswered._replace(epoch=unanswered.epoch + 1))
 
 
 # ---- memory that is lost

@@ -66,7 +66,7 @@ class Turn:
 
 
 class Note:
-    """As emporium.fence.Note: the file beside Redis. It outlives the process; its last steps while there is power."""
+    """As emporium.fence.Note: a file, which outlives the process; its last steps only while there is power."""
 
     def __init__(self, process):
         self._process = process
