@@ -21,7 +21,7 @@ from mutants import MUTANTS
 
 ROOT = Path(__file__).resolve().parent.parent
 MOST_S = 600  # for the tests of one of them
-FOUND = re.compile(r"^(?:FAILED|ERROR) test/(\S+)", re.MULTILINE)
+FOUND = re.compile(r"^(?:FAILED|ERROR) test/(.+?)(?: - .*)?$", re.MULTILINE)
 
 
 def main(words):
@@ -96,8 +96,8 @@ def run_tests(copy, files):
         output, _ = tests.communicate()
         return None, time.monotonic() - began, output
     failed = FOUND.search(output)
-    if failed is None and tests.returncode != 0:  # not even collected: the bug is none that could stay unnoticed
-        raise RuntimeError(f"the tests could not be run:\n{output}")
+    if failed is None and tests.returncode != 0:  # no test has said what is wrong
+        print(output, file=sys.stderr)
     return failed and failed[1], time.monotonic() - began, output
 
 

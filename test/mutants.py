@@ -148,7 +148,11 @@ REQUIRED = [
     ),
     mutant("float order", "emporium/siblings.py", "fsum(ratings) / len", "sum(ratings) / len", "siblings"),
     mutant(
-        "limit on the repair path", "emporium/shard.py", "+ len(told.siblings) > MOST_HELD", "> MOST_SIBLINGS", "shard"
+        "limit on the repair path",
+        "emporium/shard.py",
+        "+ len(told.siblings) > MOST_HELD",
+        "+ len(told.siblings) > MOST_SIBLINGS",
+        "shard",
     ),
 ]
 
@@ -232,10 +236,10 @@ MORE = [
         "recovery",
     ),
     mutant(
-        "damage is only found when it is asked for",
+        "what is stored is looked over only once",
         "emporium/replica.py",
-        "            if damaged := [tea for tea, value, _ in rows if isinstance(value, Damaged)]:\n",
-        "            if damaged := []:\n",
+        "        while True:\n",
+        "        while not self._is_known:\n",
         "recovery",
     ),
     # ---- recovery
@@ -265,7 +269,7 @@ MORE = [
         "emporium/recovery.py",
         "round_with(other, self._replica, skips_news=False)",
         "round_with(other, self._replica)",
-        "recovery",
+        "round",
     ),
     mutant(
         "strong reads while it recovers",
@@ -349,8 +353,7 @@ MORE = [
         "serverDB.py",
         "        app.at_end = shard.say_all\n",
         "",
-        "recovery",
-        "waiting",
+        "durability",
     ),
     mutant(
         "what was told is not forgotten",
@@ -365,14 +368,14 @@ MORE = [
         "emporium/antientropy.py",
         "exchanged.changed + replica.absorb(exchanged.records)",
         "exchanged.changed",
-        "antientropy",
+        "round",
     ),
     mutant(
         "anti-entropy takes, and gives nothing",
         "emporium/antientropy.py",
         "other.exchange(records[:fitting],",
         "other.exchange([],",
-        "antientropy",
+        "round",
     ),
     mutant(
         "the fingerprint is not updated after anti-entropy",
@@ -382,15 +385,21 @@ MORE = [
         """        for tea, check in checks.items():
             if is_news:
                 self._learned(tea, check, is_news)""",
-        "antientropy",
+        "round",
     ),
     mutant(
         "a fingerprint is trusted after a change that was not answered",
         "emporium/store.py",
         "                self._learned(tea, None, False)\n",
         "                pass\n",
-        "antientropy",
-        "fence",
+        "round",
+    ),
+    mutant(
+        "what may have changed is not read again",
+        "emporium/replica.py",
+        "                rows += again\n",
+        "",
+        "round",
     ),
     mutant(
         "news are never forgotten",
@@ -414,7 +423,7 @@ MORE = [
         """                log.debug("not compared: %s", error)
                 break
 """,
-        "antientropy",
+        "round",
     ),
     # ---- durability 2
     mutant(
