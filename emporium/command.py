@@ -213,6 +213,9 @@ def run_test(asked):
         if subprocess.run([*ruff, *check], check=False).returncode != 0:
             print(f"tea: ruff {check[0]} finds fault; see above", file=sys.stderr)
             return FAILED
+    if "--mutants" in asked.pytest:
+        names = [word for word in asked.pytest if word != "--mutants"]
+        os.execv(sys.executable, [sys.executable, "test/mutantrun.py", *names])
     lanes = IN_TWO_LANES if set(asked.pytest) <= OF_ALL_TESTS else []
     os.execv(sys.executable, [sys.executable, "-m", "pytest", *lanes, *asked.pytest])
     return FAILED

@@ -39,12 +39,14 @@ class Replica:
         self._seen = set()  # the teas that were there, or came, since page 0
         self._is_known = False  # whether all pages have been looked over since the memory began
         self._life = None
+        self._unsure = set()  # teas that were changed, perhaps: Redis did not say
 
     def bind(self, shard):
         self.shard = shard
 
     def learned(self, tea, check, is_news):
         """The store has changed the value of this tea; see Store."""
+        (self._unsure.discard if check else self._unsure.add)(tea)
         self.fingerprints.put(tea, check and int(check, 16), is_news)
         self._seen.add(tea)
 
@@ -139,7 +141,10 @@ class Replica:
         """One page of what is stored; all pages, the first time. Damaged values are noticed."""
         while True:
             with self.shard.turn:  # else a fingerprint could be put after that of a newer value
+                again = self.shard.store.rows(self._unsure)
                 rows, self._page = self.shard.store.page(self._page, LOOKED_OVER)
+                rows += again
+                self._unsure.clear()
                 for tea, _, check in rows:
                     self.learned(tea, check, False)
                 if self._page == 0:

@@ -216,9 +216,15 @@ class Store:
         Raises StoreDown.
         """
         [(next_page, keys)] = self._ask([("SCAN", page, "MATCH", PREFIX + "*", "COUNT", most)])
-        teas = [key.decode(errors="replace").removeprefix(PREFIX) for key in keys]
+        return self.rows([key.decode(errors="replace").removeprefix(PREFIX) for key in keys]), int(next_page)
+
+    def rows(self, teas):
+        """[(tea, Value or Damaged, check), ...] of these teas. The check is None of what is damaged, or not there.
+
+        Raises StoreDown.
+        """
         found = self._answers([("HMGET", PREFIX + tea, *FIELDS, "check") for tea in teas])
-        return [(tea, *_value_and_check(tea, fields)) for tea, fields in zip(teas, found, strict=True)], int(next_page)
+        return [(tea, *_value_and_check(tea, fields)) for tea, fields in zip(teas, found, strict=True)]
 
     def due(self, most):
         """The oldest records that are due, JSON texts, at most `most`. Raises StoreDown."""
@@ -538,7 +544,7 @@ def check_of(tea, fields):
 def _value_and_check(tea, fields):
     """(Value or Damaged, its check): see _value. The check of a value that has none stored is that of its own."""
     value = _value(tea, fields)
-    if isinstance(value, Damaged):
+    if isinstance(value, Damaged) or value is UNRATED:
         return value, None
     if fields[3] is not None:
         return value, fields[3].decode()

@@ -1,13 +1,14 @@
 """Durability 2: a write is acknowledged when the queue's log has it, too, and outlives the whole disk of its shard."""
 
 import json
+import signal
 import subprocess
 import sys
 
 import pytest
 from asking import ask, assert_problem
 from guardedring import GuardedRing
-from harness import eventually, stopped
+from harness import eventually, start, stopped
 
 from emporium.cluster import python_service
 from emporium.environment import ROOT
@@ -78,6 +79,21 @@ def test_what_was_not_safe_is_told_once_the_queue_is_back(ring):
         assert ring.put(tea, 2, c0=1).status == 504
 
     eventually(lambda: in_channel(ring, 1).get(tea) == [2], "the queue has it")
+
+
+def test_what_waits_in_the_digest_is_told_at_sigterm(ring):
+    """F-38. What others wrote waits for a digest that is not full."""
+    tea = ring.tea_of(0, 5)
+    ring.must_put(tea, 4, c0=1)
+    eventually(lambda: ring.at(1, "GET", f"/rating/{tea}").body["choices"] == [4], "its successor has heard it")
+    assert tea not in in_channel(ring, 1)
+
+    ring.cluster.shards[1].signal(signal.SIGTERM)
+    assert ring.cluster.shards[1].wait_for_end(10)
+
+    assert in_channel(ring, 1)[tea] == [4]
+    start(ring.cluster.shards[1])
+    ring.wait_until_ready()
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from itertools import chain
 import pytest
 import redis
 from conftest import LAST_WORDS
-from forked import forked, forks
 from harness import deadline_in, eventually
 from ledgerclients import Client, Ledger
 
@@ -135,10 +134,6 @@ class Arena:
             queue_options=queue,
             shard_options=self._options,
         )
-        from_one = forks()
-        self.cluster.shards = [forked(shard, from_one) for shard in self.cluster.shards]
-        self.cluster.queue = forked(self.cluster.queue, from_one)
-        self.cluster.load_balancer = forked(self.cluster.load_balancer, from_one)
         self.ledger = Ledger()
         self.lb = Peer("lb", "127.0.0.1", self.layout.lb, 3.0)
         self.queue = Queue(self.layout.q, deadline_s=1.0)
@@ -252,16 +247,18 @@ class Lane:
         self._go_on()
 
     def _go_on(self):
-        """Start it with the next point, or without one when all are done."""
+        """Have it run with the next point, or without one when all are done."""
         self._service.kill()
-        self._service.failpoint = None
         if self._left:
-            point, number = self._left[0]
-            self._arena.prepare(self._service.name, point)
-            at = 1 + number % 5 if point in OFTEN else 1
-            self._service.failpoint = f"{point}:{at}"
-        self._service.start()
+            self._arena.prepare(self._service.name, self._left[0][0])
+        self._start()
         self._until, self._urged_at = deadline_in(HIT_S), 0
+
+    def _start(self):
+        with pytest.MonkeyPatch.context() as patch:
+            for point, number in self._left[:1]:
+                patch.setenv("TEA_FAILPOINT", f"{point}:{1 + number % 5 if point in OFTEN else 1}")
+            self._service.start()
 
     @property
     def is_over(self):
@@ -274,7 +271,7 @@ class Lane:
         name, process = self._service.name, self._service.process
         if not self._service.is_running:
             if point in END and process.returncode == 0:  # there was nothing to tell just then
-                self._service.start()
+                self._start()
                 return
             assert process.returncode == -signal.SIGKILL, f"{name} at {point}: {self._service.end_of_log()}"
             self.died[point] += 1

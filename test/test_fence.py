@@ -4,7 +4,7 @@ A *process* is here a store with a fence of its own; two of them on one Redis ar
 """
 
 import pytest
-from shardparts import sibling, value_of
+from shardparts import let_go, sibling, value_of
 
 from emporium.fence import Fence, Fenced, Note, Standing
 from emporium.shard import Changes
@@ -26,7 +26,15 @@ def by_hand(by_hand):
 @pytest.fixture
 def process(ground, by_hand, tmp_path):
     """process() starts one more on the same Redis, with the same note."""
-    return lambda: Store("localhost", ground.layout.redis(0), Fence(Note(tmp_path)))
+    stores = []
+
+    def start():
+        stores.append(Store("localhost", ground.layout.redis(0), Fence(Note(tmp_path))))
+        return stores[-1]
+
+    yield start
+    for store in stores:
+        let_go(store)
 
 
 def put(store, value=ASSAM):
@@ -229,6 +237,16 @@ def test_an_epoch_is_never_used_twice_though_redis_went_back(process, by_hand):
 
 
 # ---- what Redis must be like
+
+
+def test_the_epoch_of_one_that_stored_nothing_is_not_used_again(process, by_hand):
+    process().load([])
+    by_hand.flushall()
+
+    after = process()
+    after.load([])
+
+    assert after.standing.epoch == 2
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,19 @@ def test_it_says_whom_it_waits_for(recovering):
     assert "recovering" in recovering.at(1, "GET", "/readyz").body["checks"]["memory"]
 
 
+def test_a_successor_that_has_lost_its_memory_too_is_not_enough(ring):
+    """What the one has lost the other may have lost as well: both wait for the next one that is whole."""
+    with stopped(ring.cluster.shards[0]):
+        with ring.dead(*(part for shard in (1, 2) for part in ring.parts_of(shard))):
+            ring.lose_disk(1)
+            ring.lose_disk(2)
+        for shard in (1, 2):
+            eventually(lambda shard=shard: "db0" in ring.status(shard)["state"], f"db{shard} waits for db0")
+
+    ring.wait_until_ready()
+    assert_nothing_is_lost(ring)
+
+
 def test_others_give_and_take_meanwhile(recovering):
     """It answers its peers: what one of them was told lately is compared with it."""
     tea = recovering.tea_of(0)

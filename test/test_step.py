@@ -388,6 +388,19 @@ def test_without_the_queue_all_is_stored_and_told_when_it_is_back_without_anothe
     eventually(lambda: shard.queue_watch.trouble is None, "the queue is used again")
 
 
+def test_what_was_due_as_the_queue_went_away_stays_due(ground):
+    """The very call that was to tell it finds nobody."""
+    shard = shard_of(ground, queue_s=DEADLINE_S)
+    shard.store.change(Changes(remembered=[Record("db0", "assam", value_of(sibling(3, c0=1)))], now_due=1))
+
+    with gone(ground.cluster.queue):
+        shard.step([Read("chai")])
+        assert shard.store.counts()["due"] == 1
+
+    eventually(lambda: shard.store.counts()["due"] == 0, "what was due is sent")
+    assert told(ground, "db0")[-1] == ("db0", "assam", [3])
+
+
 # ---- shards as processes
 
 

@@ -5,10 +5,13 @@ from shardparts import sibling, store_of, value_of
 
 from emporium import wire
 from emporium.guard import RetryBudget
+from emporium.ports import Ports
 from emporium.shard import Changes, Digest, Place, Write, merge_gossip, merge_writes
 from emporium.siblings import UNRATED
 from emporium.store import Store
 from emporium.wire import Record
+from queueservice import Queue
+from serverDB import Shard
 
 
 def place(digest_length=3, shard_id=0, coalesces=True):
@@ -142,6 +145,18 @@ def test_a_record_that_someone_has_spoiled_is_kept_as_it_is(store, by_hand):
     store.keep_newest_due(9)
 
     assert by_hand.lrange("due", 0, -1)[1] == "nonsense"
+
+
+def test_a_shard_whose_queue_is_away_drops_what_is_due_beyond_the_limit(store, ground, monkeypatch):
+    monkeypatch.setattr("serverDB.MOST_DUE", 10)
+    shard = Shard(place(digest_length=1), store, Queue(Ports.find_free(1).q))
+
+    for i in range(25):
+        shard.step([Write(f"tea{i}", sibling(i, c0=1))])
+        assert store.counts()["due"] <= 10
+
+    assert len(store.waiting()) >= 5
+    assert store.waiting()[-1].key == "tea24"
 
 
 def test_the_course_has_no_limit(ground):
