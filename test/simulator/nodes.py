@@ -15,6 +15,7 @@ class ShardNode:
         self.shard_id, self.name = shard_id, f"db{shard_id}"
         self.redis = MemoryRedis(f"{self.name}-run0")
         self.redis_life = 0
+        self.damaged = {}  # {name of a key: what stands there now in place of its value}
         self.redis_down_by = None
         self.is_redis_down = False
         self.on_loss = lambda: None  # called when something that was stored is lost
@@ -80,7 +81,9 @@ class ShardNode:
         found = self.redis.keys.get(b"shard", {})
         standing = standing_of([found.get(name) for name in (b"life", b"epoch", b"step", b"recovering")])
         is_same = standing.life == self.noted.life and standing.step >= self.noted.step
-        return standing.life is not None and is_same and standing.recovering is None and not self.is_redis_down
+        if standing.life is None or not is_same or standing.recovering is not None or self.is_redis_down:
+            return False
+        return not any(self.redis.keys.get(name) == fields for name, fields in self.damaged.items())
 
     def flush_redis(self, fault):
         """Somebody empties it while it runs."""
@@ -89,6 +92,18 @@ class ShardNode:
             if self.redis.flush():
                 self.world.hit(fault)
                 self._has_lost()
+
+    def damage(self, fault):
+        """One of its stored values becomes another one, which looks as good."""
+        names = sorted(name for name in self.redis.keys if name.startswith(b"/rating/"))
+        if names and not self.is_redis_down:
+            name = names[fault.number % len(names)]
+            fields = self.redis.keys[name]
+            self.damaged[name] = {**fields, b"choices": b"[9]", b"clocks": b'[{"c9":9}]'}
+            self.redis.keys[name] = self.damaged[name]
+            self.world.note(self.name, "redis damages", name)
+            self.world.hit(fault)
+            self._has_lost()
 
     def lose_power(self, fault):
         """All of the machine ends at once; what was synced is kept."""

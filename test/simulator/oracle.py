@@ -73,6 +73,8 @@ def surviving(nodes, shelves):
     for node in nodes:
         for name, value in node.redis.keys.items():
             if name.startswith(PREFIX):
+                if node.damaged.get(name) == value:
+                    continue
                 found[name[len(PREFIX) :].decode()].update(siblings_in(value))
             elif name in (b"digest", b"due"):
                 _add(found, value)

@@ -16,7 +16,7 @@ LINKS = ("cut", "queue-dies")
 SAFE = CRASHES + REDIS + CALLS + LINKS
 # What only a guarded shard survives: a second process, changes that Redis makes late, memory that is lost.
 GUARDED = ("redis-late", "disk-refuses", "twin", "power-fails", "cut-shards")
-MEMORY = ("redis-empties", "redis-goes-back", "redis-is-flushed", "disk-is-lost", "queue-loses")
+MEMORY = ("redis-empties", "redis-goes-back", "redis-is-flushed", "disk-is-lost", "value-is-damaged", "queue-loses")
 
 
 class Settings(NamedTuple):

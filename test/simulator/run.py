@@ -195,6 +195,8 @@ class Run:
                 node.flush_redis(fault)
             elif kind == "disk-is-lost":
                 node.lose_disk(fault)
+            elif kind == "value-is-damaged":
+                node.damage(fault)
             else:
                 node.stop_redis(fault)
         elif kind in ARMED:
