@@ -76,6 +76,12 @@ class ShardNode:
         return f"{self.name}-life{self.lives}"
 
     @property
+    def is_noted(self):
+        """Whether the note knows of all steps, but for one that is just being made."""
+        step = int(self.redis.keys.get(b"shard", {}).get(b"step", 0))
+        return self.noted.life is not None and step <= self.noted.step + 1
+
+    @property
     def is_whole(self):
         """Whether its Redis holds all that it did, or has it back."""
         found = self.redis.keys.get(b"shard", {})

@@ -90,9 +90,9 @@ class QueueNode:
         world.note("q", "dies", "and loses all" if fault.is_empty else "")
         world.later(fault.seconds, self.start)
 
-    def shelves(self):
-        """What its disk has."""
-        return [shelf for _, shelf in self._shelves.stored()]
+    def shelves(self, only=None):
+        """What its disk has, of all channels or of this one."""
+        return [shelf for name, shelf in self._shelves.stored() if only in (None, name)]
 
     def waiting(self):
         """How many records wait on all channels."""

@@ -133,6 +133,7 @@ class Run:
         self.ledger = Ledger()
         self.queue = self.network.services["q"] = QueueNode(self.world, count(1))
         self.nodes = []
+        self._losers = set()  # nodes that have lost something since all replicas were last equal
         self.teas = TEAS[: self.settings.teas]
         self.queue.on_loss = self._has_lost
         self.clients = Clients(self.world, self.settings, self.ledger, self.nodes, self._survivors)
@@ -165,7 +166,8 @@ class Run:
 
         def has_lost():
             replica.has_lost()
-            self._has_lost()
+            self._losers.add(node)
+            self._has_lost(node)
 
         node.on_loss = has_lost
 
@@ -174,14 +176,33 @@ class Run:
     def _survivors(self):
         return oracle.surviving(self.nodes, self.queue.shelves())
 
-    def _has_lost(self):
-        """What nobody has any more cannot come back, all else must: with durability 2, whatever one disk has lost."""
+    def _has_lost(self, node=None):
+        """This node, or the queue, has lost something. With durability 2 all must come back that one disk has lost.
+
+        With durability 1 only what has left in the order of gossip must be there at once: to the node's channel, and
+        to the next shard that is whole. What anti-entropy gave to others may come back later.
+        """
         surviving = self._survivors()
+        near = surviving if node is None or self.settings.durability > 1 else self._near(node)
         for tea in self.teas:
-            gone = self.ledger.lower_floor(tea, surviving[tea])
+            is_own = node is not None and primary_of(tea, self.settings.ndb) == node.shard_id
+            gone = self.ledger.lower_floor(tea, (near if is_own else surviving)[tea])
             safe = gone & self.ledger.answered[tea]
             if safe and self.settings.durability > 1 and not self.queue.losses:
                 raise Violation("lost with one disk", f"nobody else has {safe} of {tea!r}")
+
+    def _near(self, node):
+        """What its own channel and the next whole shard have."""
+        others = self.nodes[node.shard_id + 1 :] + self.nodes[: node.shard_id]
+        return oracle.surviving([other for other in others if other.is_whole][:1], self.queue.shelves(node.name))
+
+    def _may_lose(self, node, kind):
+        """Whether its loss would be the only one: what two disks have lost at once may be nowhere."""
+        if not oracle.differing(self.nodes, self.teas):
+            self._losers.clear()
+        if kind == "redis-goes-back" and not node.is_noted:  # the power was cut just now
+            return False
+        return self._losers <= {node} and all(other.is_whole for other in self.nodes if other is not node)
 
     # ---- faults
 
@@ -189,8 +210,8 @@ class Run:
         """Let this happen, or lie in wait for its effect."""
         node, kind = self.nodes[fault.shard], fault.kind
         if kind in MEMORY and kind != "queue-loses":
-            if not all(other.is_whole for other in self.nodes if other is not node):
-                return True  # one at a time: what two have lost at once may be nowhere
+            if not self._may_lose(node, kind):
+                return True
             if kind == "redis-is-flushed":
                 node.flush_redis(fault)
             elif kind == "disk-is-lost":
@@ -206,7 +227,8 @@ class Run:
         elif kind == "twin":
             node.start_twin(fault)
         elif kind == "power-fails":
-            node.lose_power(fault)
+            if node.is_whole:
+                node.lose_power(fault)
         elif kind == "redis-dies":
             node.stop_redis(fault)
         elif kind in ("queue-dies", "queue-loses"):
