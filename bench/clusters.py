@@ -19,6 +19,7 @@ from emporium.fingerprints import Fingerprints
 from emporium.peers import Peer
 from emporium.ports import Ports
 from emporium.service import Service, StartFailed, stop_these
+from emporium.store import check_of
 
 DIGEST_LENGTH = 2
 PATIENCE_S = 10
@@ -80,7 +81,8 @@ class Running:
                 for start in range(0, len(names), PORTION):
                     pipe = client.pipeline(transaction=False)
                     for name in names[start : start + PORTION]:
-                        pipe.hset(f"/rating/{name}", mapping=fields)
+                        check = {"check": check_of(name, [text.encode() for text in fields.values()])}
+                        pipe.hset(f"/rating/{name}", mapping={**fields, **check})
                     pipe.execute()
 
     def settle(self):

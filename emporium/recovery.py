@@ -5,15 +5,17 @@ my successor, or further round the ring. So these are heard:
 
     my own channel   first: what the successor takes from it meanwhile, the successor then has
     the other shards in the order of the ring, up to the first that has its memory whole: all of those must answer
-    the rest         those that answer
+    the rest         those that answer within 5 s
 
 When all have lost their memory each hears all, and then all go on: nobody waits for anybody for ever. One that must be
-heard and does not answer is waited for, unless an operator gives it up: ./tea recover db2 --without db3.
+heard and does not answer is waited for, unless an operator gives it up: ./tea recover db2 --without db3. The rest may
+know what anti-entropy brought past a successor that was away, so they have some time to come back.
 
 What had not left this shard yet is lost with its disk, unless durability is 2.
 """
 
 import logging
+import time
 
 from emporium import failpoints
 from emporium.antientropy import round_with
@@ -28,6 +30,7 @@ log = logging.getLogger(__name__)
 
 QUEUE = "q"  # as ./tea status calls it
 MOST_REPAIRED = 64  # damaged teas at a time
+PATIENCE_S = 5.0  # with those that need not be heard
 
 
 class Unheard(Exception):
@@ -41,11 +44,18 @@ class Recovery:
     trouble  who has not been heard yet and why, in words; None while nothing is amiss
     """
 
-    def __init__(self, shard, replica, others):
+    def __init__(self, shard, replica, others, now=time.monotonic):
         self.without = set()
+        self._now = now
+        self._began = None  # when the present recovery or repair did
         self.trouble = None
         self._shard, self._replica, self._others = shard, replica, others
         self._damaged = {}  # {tea: None} that wait for their repair, in order
+
+    @property
+    def is_whole(self):
+        """Whether all that is stored here can be given to others."""
+        return not self._shard.store.recovering and not self._damaged
 
     def note_damage(self, teas):
         """These teas have damaged values."""
@@ -62,9 +72,11 @@ class Recovery:
 
     def work(self):
         """Recover, or repair, if there is need. What could not be done now is tried at the next call."""
-        if not self._shard.store.recovering and not self._damaged:
-            self.trouble = None
+        if self.is_whole:
+            self.trouble = self._began = None
             return
+        if self._began is None:
+            self._began = self._now()
         try:
             if self._shard.store.recovering:
                 self._recover()
@@ -136,7 +148,7 @@ class Recovery:
             try:
                 hear(other)
             except PeerError as error:
-                if must_hear:
+                if must_hear or self._now() < self._began + PATIENCE_S:
                     raise Unheard(str(error)) from error
                 log.warning("not heard, and not needed: %s", error)
             else:

@@ -66,6 +66,8 @@ class Replica:
     def values(self, teas):
         """The values of these teas as Records, of those that are stored and not damaged."""
         found = self.shard.store.peek(teas)
+        if damaged := [tea for tea, value in found.items() if isinstance(value, Damaged)]:
+            self.shard.on_damage(damaged)
         return [
             wire.Record(self.shard.place.name, tea, value)
             for tea, value in found.items()
@@ -76,7 +78,7 @@ class Replica:
         """(Records, the next page or None): see Store.page."""
         rows, following = self.shard.store.page(page, most)
         name = self.shard.place.name
-        records = [wire.Record(name, tea, value) for tea, value, _ in rows if not isinstance(value, Damaged)]
+        records = [wire.Record(name, tea, value) for tea, value in rows if not isinstance(value, Damaged)]
         return records, following or None
 
     # ---- changes
@@ -141,15 +143,13 @@ class Replica:
         """One page of what is stored; all pages, the first time. Damaged values are noticed."""
         while True:
             with self.shard.turn:  # else a fingerprint could be put after that of a newer value
-                again = self.shard.store.rows(self._unsure)
-                rows, self._page = self.shard.store.page(self._page, LOOKED_OVER)
-                rows += again
+                rows, self._page = self.shard.store.page_of_checks(self._page, LOOKED_OVER, self._unsure)
                 self._unsure.clear()
-                for tea, _, check in rows:
-                    self.learned(tea, check, False)
+                for tea, check in rows:
+                    self.learned(tea, None if isinstance(check, Damaged) else check, False)
                 if self._page == 0:
                     self._forget_unseen()
-            if damaged := [tea for tea, value, _ in rows if isinstance(value, Damaged)]:
+            if damaged := [tea for tea, check in rows if isinstance(check, Damaged)]:
                 self.shard.on_damage(damaged)
             if self._is_known:
                 return

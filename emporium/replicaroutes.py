@@ -35,7 +35,7 @@ def add(app, replica, recovery, upkeep):
                 422, f"sums: {len(told.sums)} bytes, and there must be {len(replica.fingerprints.sums())}"
             )
         buckets, news, following = asked(replica.compare, told.sums, told.first)
-        return web.answer(wire.encode(wire.Compared(buckets, news, following, store.recovering is not None)))
+        return web.answer(wire.encode(wire.Compared(buckets, news, following, not recovery.is_whole)))
 
     @app.post("/replica/exchange")
     def exchange():
@@ -44,7 +44,7 @@ def add(app, replica, recovery, upkeep):
         if changed:
             upkeep.want()
         values = asked(replica.values, teas)
-        return web.answer(wire.encode_exchanged(values, changed, store.recovering is not None))
+        return web.answer(wire.encode_exchanged(values, changed, not recovery.is_whole))
 
     @app.get("/replica/values")
     def values():

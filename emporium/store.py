@@ -45,6 +45,7 @@ DROPPED_COUNT, REPAIRED_COUNT = "dropped-count", "repaired-count"
 BOOKKEEPING = (DIGEST, DUE, CURSOR, SET_ASIDE, SET_ASIDE_COUNT, DROPPED_COUNT, REPAIRED_COUNT, fence.KEY)
 MOST_SET_ASIDE = 20
 FIELDS = ("rating", "choices", "clocks")
+WRONG_CHECK = "the checksum does not match"
 STANDING = ("HMGET", fence.KEY, *fence.FIELDS)
 WATCHING = (("UNWATCH",), ("WATCH", fence.KEY))
 # A Redis with other values loses what was acknowledged, when it or the machine dies.
@@ -148,7 +149,7 @@ class Store:
             commands.append(("DEL", *(PREFIX + tea for tea in changes.removed)))
         checks = dict.fromkeys(changes.removed)
         for tea, value in changes.values.items():
-            fields = list(map(wire.encode, (value.rating, wire.choices_of(value), wire.clocks_of(value))))
+            fields = _fields(value)
             words = [word for field in zip(FIELDS, fields, strict=True) for word in field]
             if self._fence:
                 checks[tea] = check_of(tea, fields)
@@ -211,20 +212,26 @@ class Store:
         return records
 
     def page(self, page, most):
-        """([(tea, Value or Damaged, check), ...], next page): about `most` teas; page 0 begins, next page 0 ends.
+        """([(tea, Value or Damaged), ...], next page): about `most` teas; page 0 begins, next page 0 ends.
 
         Raises StoreDown.
         """
-        [(next_page, keys)] = self._ask([("SCAN", page, "MATCH", PREFIX + "*", "COUNT", most)])
-        return self.rows([key.decode(errors="replace").removeprefix(PREFIX) for key in keys]), int(next_page)
-
-    def rows(self, teas):
-        """[(tea, Value or Damaged, check), ...] of these teas. The check is None of what is damaged, or not there.
-
-        Raises StoreDown.
-        """
+        teas, next_page = self._teas(page, most)
         found = self._answers([("HMGET", PREFIX + tea, *FIELDS, "check") for tea in teas])
-        return [(tea, *_value_and_check(tea, fields)) for tea, fields in zip(teas, found, strict=True)]
+        return [(tea, _value(tea, fields)) for tea, fields in zip(teas, found, strict=True)], next_page
+
+    def page_of_checks(self, page, most, more=()):
+        """([(tea, check), ...], next page), as `page`, and these teas besides. The check is None of what is not there,
+        and a Damaged of what is damaged. Raises StoreDown.
+        """
+        teas, next_page = self._teas(page, most)
+        teas += more
+        found = self._answers([("HMGET", PREFIX + tea, *FIELDS, "check") for tea in teas])
+        return [(tea, _verified_check(tea, fields)) for tea, fields in zip(teas, found, strict=True)], next_page
+
+    def _teas(self, page, most):
+        [(next_page, keys)] = self._ask([("SCAN", page, "MATCH", PREFIX + "*", "COUNT", most)])
+        return [key.decode(errors="replace").removeprefix(PREFIX) for key in keys], int(next_page)
 
     def due(self, most):
         """The oldest records that are due, JSON texts, at most `most`. Raises StoreDown."""
@@ -536,19 +543,28 @@ def _count_set_aside(count):
     return [("LTRIM", SET_ASIDE, -MOST_SET_ASIDE, -1), ("INCRBY", SET_ASIDE_COUNT, count)]
 
 
+def _fields(value):
+    """FIELDS of this Value, as stored."""
+    return [wire.encode(value.rating), wire.encode(wire.choices_of(value)), wire.encode(wire.clocks_of(value))]
+
+
 def check_of(tea, fields):
     """The checksum over the name of a tea and its fields rating, choices and clocks, as stored: 16 hex digits."""
     return blake2b(b"\0".join((tea.encode(), *fields)), digest_size=8).hexdigest()
 
 
-def _value_and_check(tea, fields):
-    """(Value or Damaged, its check): see _value. The check of a value that has none stored is that of its own."""
+def _verified_check(tea, fields):
+    """The check of a stored value, once it is seen to be right; of a value that has none, that of its own.
+
+    None of what is not there, a Damaged of what is damaged.
+    """
+    if not isinstance(fields, Exception) and None not in fields:  # to take the value apart costs much more
+        *stored, check = fields
+        return check.decode() if check == check_of(tea, stored).encode() else Damaged(WRONG_CHECK)
     value = _value(tea, fields)
-    if isinstance(value, Damaged) or value is UNRATED:
-        return value, None
-    if fields[3] is not None:
-        return value, fields[3].decode()
-    return value, check_of(tea, list(map(wire.encode, (value.rating, wire.choices_of(value), wire.clocks_of(value)))))
+    if isinstance(value, Damaged):
+        return value
+    return None if value is UNRATED else check_of(tea, _fields(value))
 
 
 def _value(tea, fields):
@@ -565,7 +581,7 @@ def _value(tea, fields):
         return Damaged("one of the fields rating, choices, clocks is missing")
     for check in checks:
         if check is not None and check != check_of(tea, (rating, choices, clocks)).encode():
-            return Damaged("the checksum does not match")
+            return Damaged(WRONG_CHECK)
     try:
         siblings = wire.siblings_of(wire.decode(choices, wire.Choices), wire.decode(clocks, wire.Clocks))
         value = Value(wire.decode(rating, wire.Mean), tuple(siblings))

@@ -161,8 +161,8 @@ MORE = [
     mutant(
         "no WATCH at the load",
         "emporium/store.py",
-        'WATCHING = (("UNWATCH",), ("WATCH", fence.KEY), STANDING)',
-        'WATCHING = (("UNWATCH",), ("PING",), STANDING)',
+        'WATCHING = (("UNWATCH",), ("WATCH", fence.KEY))',
+        'WATCHING = (("UNWATCH",), ("PING",))',
         "fence",
     ),
     mutant(
@@ -397,8 +397,8 @@ MORE = [
     mutant(
         "what may have changed is not read again",
         "emporium/replica.py",
-        "                rows += again\n",
-        "",
+        "LOOKED_OVER, self._unsure)",
+        "LOOKED_OVER)",
         "round",
     ),
     mutant(

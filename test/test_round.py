@@ -8,7 +8,7 @@ from emporium import wire
 from emporium.antientropy import round_with
 from emporium.failures import NotReached
 from emporium.fence import Fence, Note
-from emporium.recovery import Recovery
+from emporium.recovery import PATIENCE_S, Recovery
 from emporium.replica import Replica
 from emporium.shard import Changes, Place
 from emporium.store import Store, StoreUnsure
@@ -128,6 +128,24 @@ def test_whoever_is_away_is_passed_over(two):
     Upkeep(mine, Recovery(mine.shard, mine, others), others, period_s=1).round()
 
     assert held_by(other) == held_by(mine) != {}
+
+
+def test_a_recovery_gives_those_that_it_need_not_hear_some_time_to_come_back(two):
+    """They may know what anti-entropy brought past a successor that was away."""
+    mine, other = two
+    other.absorb([record("assam", 3, c0=1)])
+    other.is_recovering = False
+    time = [0.0]
+    recovery = Recovery(mine.shard, mine, [Near(other), Away()], now=lambda: time[0])
+
+    recovery.work()
+    mine.look()
+    assert (mine.shard.store.recovering is None, recovery.trouble) == (False, "db1 cannot be reached")
+
+    time[0] = PATIENCE_S
+    recovery.work()
+    mine.look()
+    assert mine.shard.store.recovering is None
 
 
 def test_a_recovery_takes_back_what_gossip_has_only_just_told(two):

@@ -155,9 +155,9 @@ class Process:
         self.replica.bind(self.shard)
         if settings.is_guarded:
             others = others_of(place, self._reach)
-            recovery = Recovery(self.shard, self.replica, others)
-            self.upkeep = TimedUpkeep(self, self.replica, recovery, others, settings.anti_entropy_s)
-            self.shard.on_damage = lambda teas: (recovery.note_damage(teas), self.upkeep.want())
+            self.recovery = Recovery(self.shard, self.replica, others, self._now)
+            self.upkeep = TimedUpkeep(self, self.replica, self.recovery, others, settings.anti_entropy_s)
+            self.shard.on_damage = lambda teas: (self.recovery.note_damage(teas), self.upkeep.want())
             self.upkeep.start()
 
     def _store(self):
@@ -229,12 +229,12 @@ def answer_of(process, path, body):
     """What emporium/replicaroutes.py answers."""
     if path == "/healthz":
         return Answer(200, b"{}", {})
-    replica, store = process.replica, process.shard.store
+    replica, recovery = process.replica, process.recovery
     try:
         if path == "/replica/compare":
             told = wire.decode(body, wire.Sums)
             buckets, news, following = replica.compare(told.sums, told.first)
-            return Answer(200, wire.encode(wire.Compared(buckets, news, following, store.recovering is not None)), {})
+            return Answer(200, wire.encode(wire.Compared(buckets, news, following, not recovery.is_whole)), {})
         if path == "/replica/exchange":
             records, teas = wire.decode_given(body)
             changed = replica.absorb(records)
@@ -242,7 +242,7 @@ def answer_of(process, path, body):
                 process.upkeep.want()
             process.node.exchanged += 1
             values = replica.values(teas)
-            return Answer(200, wire.encode_exchanged(values, changed, store.recovering is not None), {})
+            return Answer(200, wire.encode_exchanged(values, changed, not recovery.is_whole), {})
     except StoreUnsure:
         return Answer(504, b"{}", {})
     except (Busy, StoreDown, NotYet):
