@@ -161,8 +161,8 @@ MORE = [
     mutant(
         "no WATCH at the load",
         "emporium/store.py",
-        'WATCHING = (("UNWATCH",), ("WATCH", fence.KEY), STANDING)',
-        'WATCHING = (("UNWATCH",), ("PING",), STANDING)',
+        'WATCHING = (("UNWATCH",), ("WATCH", fence.KEY))',
+        'WATCHING = (("UNWATCH",), ("PING",))',
         "fence",
     ),
     mutant(
