@@ -104,6 +104,7 @@ def parser():
         "test", run_test, "check the style and run every test; what follows goes to pytest", "./tea test -k gossip"
     )
     made.add_argument("--simulate", type=_number(0), metavar="SEED", help="replay this seed of the simulator, no tests")
+    made.add_argument("--mutants", action="store_true", help="plant bugs into a copy: which test finds each?")
 
     made = command("bench", run_bench, "measure what is promised, and judge it", "./tea bench --json figures.json")
     made.add_argument("--only", choices=PARTS_OF_BENCH, help="this part alone; threads runs only so")
@@ -213,9 +214,8 @@ def run_test(asked):
         if subprocess.run([*ruff, *check], check=False).returncode != 0:
             print(f"tea: ruff {check[0]} finds fault; see above", file=sys.stderr)
             return FAILED
-    if "--mutants" in asked.pytest:
-        names = [word for word in asked.pytest if word != "--mutants"]
-        os.execv(sys.executable, [sys.executable, "test/mutantrun.py", *names])
+    if asked.mutants:
+        os.execv(sys.executable, [sys.executable, str(ROOT / "test" / "mutantrun.py"), *asked.pytest])
     lanes = IN_TWO_LANES if set(asked.pytest) <= OF_ALL_TESTS else []
     os.execv(sys.executable, [sys.executable, "-m", "pytest", *lanes, *asked.pytest])
     return FAILED

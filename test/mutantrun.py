@@ -1,7 +1,7 @@
 """Plants each bug of mutants.py into a copy of the project, and tells which test finds it, and after how long.
 
     ./tea test --mutants                 all of them
-    ./tea test --mutants no-multi ...    those whose names hold one of these words
+    ./tea test --mutants epoch digest    those whose names hold one of these words
 
 The copy is run once without any bug first: a test that fails by itself finds nothing. Exit codes: 0 all are caught,
 1 one survives, 2 the tests fail without a bug or nothing is called so.

@@ -241,7 +241,7 @@ class Lane:
     """One service, which dies at one point after the other."""
 
     def __init__(self, arena, service, points, hits):
-        self._arena, self._service, self._hits = arena, service, hits
+        self._arena, self._service = arena, service
         self._left = [(point, number) for number in range(hits) for point in points]
         self.died = Counter()
         self._go_on()
