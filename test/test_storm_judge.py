@@ -96,7 +96,9 @@ def test_a_storm_in_which_all_is_good_is_good():
 @pytest.mark.parametrize(
     ("reason", "changes"),
     [
-        ("faults hit", {"happened": [Happened(Fault(0, 1, KILL, "q"), 0, 1, 2, has_hit=False)]}),
+        ("of the plan's 1 faults hit", {"happened": [Happened(Fault(0, 1, KILL, "q"), 0, 1, 2, has_hit=False)]}),
+        ("only 1 of the plan's 2 faults hit", {"plan": [Fault(0, 0.1, KILL, "q")] * 2}),
+        ("faults hit, and 150.0 are asked", {"minutes": 8.0}),
         ("of this length", {"minutes": 8.0}),
         ("operations succeeded", {"operations": [*STORM.operations, *[read(1, 2, outcome=FAIL)] * 60]}),
     ],
@@ -193,6 +195,8 @@ def test_a_shard_that_did_not_die_alone_is_not_judged():
     for other in (before, meanwhile, never_back):
         assert judged(ask(10.5, HERE, FAIL), happened=(other, DEAD)) == ([], [])
 
+    over = Happened(stop, 7, 8.5, has_hit=True)
+    assert len(judged(happened=(over, DEAD))[0]) == 1
     [episode], findings = judged(ask(12.6, AWAY, FAIL), happened=(DEAD, Happened(stop, 14, 15, has_hit=True)))
     assert (episode.back_s, findings) == (None, [])  # it was not back when something else went wrong
 
