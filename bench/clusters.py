@@ -19,7 +19,7 @@ from emporium.fingerprints import Fingerprints
 from emporium.peers import Peer
 from emporium.ports import Ports
 from emporium.service import Service, StartFailed, stop_these
-from emporium.store import check_of
+from emporium.stored import check_of
 
 DIGEST_LENGTH = 2
 PATIENCE_S = 10

@@ -1,4 +1,4 @@
-"""One shard's Redis: the one module that says so. It owns the keys, their encoding, and what an error means.
+"""One shard's Redis: what is asked of it, and what an error means. The one module that says so.
 
     /rating/<tea>   hash   rating (the mean), choices, clocks (JSON arrays in the same order)
     digest          list   gossip records, as JSON, that wait until digest-length of them are there
@@ -21,22 +21,25 @@ A Redis that did not answer in time is left alone, and asked once a second until
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from hashlib import blake2b
 
-import hiredis
-import redis
-from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, ConnectionError, ResponseError, TimeoutError
-from redis.retry import Retry
 
 from emporium import failpoints, fence, wire
 from emporium.guard import Watch
+from emporium.redisconnection import connections_to, is_fresh, round_trip
 from emporium.shard import Digest
-from emporium.siblings import UNRATED, Damaged, Value
-
-DEADLINE_S = 0.5
-CONNECT_S = 0.25
-MOST_CONNECTIONS = 100_000  # never reached: there are as many as threads that ask at once
+from emporium.siblings import UNRATED
+from emporium.stored import (
+    FIELDS,
+    check_of,
+    count_of,
+    cursor_of,
+    digest_of,
+    fields_of,
+    home_of,
+    value_of,
+    verified_check,
+)
 
 PREFIX = "/rating/"
 DIGEST, DUE, CURSOR = "digest", "due", "cursor"
@@ -44,8 +47,6 @@ SET_ASIDE, SET_ASIDE_COUNT = "set-aside", "set-aside-count"
 DROPPED_COUNT, REPAIRED_COUNT = "dropped-count", "repaired-count"
 BOOKKEEPING = (DIGEST, DUE, CURSOR, SET_ASIDE, SET_ASIDE_COUNT, DROPPED_COUNT, REPAIRED_COUNT, fence.KEY)
 MOST_SET_ASIDE = 20
-FIELDS = ("rating", "choices", "clocks")
-WRONG_CHECK = "the checksum does not match"
 STANDING = ("HMGET", fence.KEY, *fence.FIELDS)
 WATCHING = (("UNWATCH",), ("WATCH", fence.KEY))
 # A Redis with other values loses what was acknowledged, when it or the machine dies.
@@ -111,7 +112,7 @@ class Store:
         self._fence = guard
         self._coalesces = coalesces
         self._learned = learned
-        self._new_connection = connections or _connections_to(host, port)
+        self._new_connection = connections or connections_to(host, port)
         self._idle = []  # connections that nobody uses now; the pool of the library takes as long as a question
         self._own = None  # the one on which a guarded shard watches, from load to change
         self._is_watching = False
@@ -124,7 +125,7 @@ class Store:
             values, (digest, due_count, cursor) = self._values(teas, asked)
         else:
             values, (digest, due_count, cursor) = self._load_guarded(list(teas), asked)
-        return Found(values, _digest(digest), due_count, _cursor(cursor) if cursor else None)
+        return Found(values, digest_of(digest), due_count, cursor_of(cursor) if cursor else None)
 
     def load_more(self, teas):
         """{tea: Value or Damaged} of these teas, later in a step. Raises StoreDown."""
@@ -149,7 +150,7 @@ class Store:
             commands.append(("DEL", *(PREFIX + tea for tea in changes.removed)))
         checks = dict.fromkeys(changes.removed)
         for tea, value in changes.values.items():
-            fields = _fields(value)
+            fields = fields_of(value)
             words = [word for field in zip(FIELDS, fields, strict=True) for word in field]
             if self._fence:
                 checks[tea] = check_of(tea, fields)
@@ -193,7 +194,7 @@ class Store:
         [texts] = self._ask([("LRANGE", DUE, 0, -1)])
         newest = {}
         for text in texts:
-            key = _home_of(text)
+            key = home_of(text)
             newest.pop(key, None)
             newest[key] = text
         kept = list(newest.values())[-most:]
@@ -218,7 +219,7 @@ class Store:
         """
         teas, next_page = self._teas(page, most)
         found = self._answers([("HMGET", PREFIX + tea, *FIELDS, "check") for tea in teas])
-        return [(tea, _value(tea, fields)) for tea, fields in zip(teas, found, strict=True)], next_page
+        return [(tea, value_of(tea, fields)) for tea, fields in zip(teas, found, strict=True)], next_page
 
     def page_of_checks(self, page, most, more=()):
         """([(tea, check), ...], next page), as `page`, and these teas besides. The check is None of what is not there,
@@ -227,7 +228,7 @@ class Store:
         teas, next_page = self._teas(page, most)
         teas += more
         found = self._answers([("HMGET", PREFIX + tea, *FIELDS, "check") for tea in teas])
-        return [(tea, _verified_check(tea, fields)) for tea, fields in zip(teas, found, strict=True)], next_page
+        return [(tea, verified_check(tea, fields)) for tea, fields in zip(teas, found, strict=True)], next_page
 
     def _teas(self, page, most):
         [(next_page, keys)] = self._ask([("SCAN", page, "MATCH", PREFIX + "*", "COUNT", most)])
@@ -245,7 +246,7 @@ class Store:
         asked = [("DBSIZE",), ("EXISTS", *BOOKKEEPING), ("LLEN", DIGEST), ("LLEN", DUE)]
         asked += [("GET", name) for name in (SET_ASIDE_COUNT, DROPPED_COUNT, REPAIRED_COUNT)]
         everything, ours, digest, due, *counts = self._ask(asked)
-        counted = dict(zip(("set-aside", "dropped", "repaired"), map(_count, counts), strict=True))
+        counted = dict(zip(("set-aside", "dropped", "repaired"), map(count_of, counts), strict=True))
         if self._fence is None:
             counted = {"set-aside": counted["set-aside"]}
         return {"keys": everything - ours, "digest": digest, "due": due, **counted}
@@ -289,7 +290,7 @@ class Store:
         fields = FIELDS if self._fence is None else (*FIELDS, "check")
         answers = self._answers([*asked, *(("HMGET", PREFIX + tea, *fields) for tea in teas)], is_own, watches)
         self._all_good(answers[: len(asked)])
-        values = {tea: _value(tea, found) for tea, found in zip(teas, answers[len(asked) :], strict=True)}
+        values = {tea: value_of(tea, found) for tea, found in zip(teas, answers[len(asked) :], strict=True)}
         return values, answers[: len(asked)]
 
     # ---- of a guarded shard
@@ -339,7 +340,7 @@ class Store:
         failpoints.hit("claim-unsent")
         with self._connection(is_own=True) as connection:
             try:
-                *_, results = _round_trip(connection, [("MULTI",), ("HSET", fence.KEY, *words), ("EXEC",)])
+                *_, results = round_trip(connection, [("MULTI",), ("HSET", fence.KEY, *words), ("EXEC",)])
             except (ConnectionError, TimeoutError) as error:
                 raise StoreDown(self._noted(error)) from error
         if results is None or isinstance(results, Exception):
@@ -360,7 +361,7 @@ class Store:
         step = ("HSET", fence.KEY, "step", mine.step + 1)
         self._is_watching = False  # until it is seen that all went well
         failpoints.hit("exec-unsent")
-        *_, results, _, fields = _round_trip(
+        *_, results, _, fields = round_trip(
             connection, [("MULTI",), *commands, step, ("EXEC",), ("WATCH", fence.KEY), STANDING]
         )
         if results is None:
@@ -397,8 +398,8 @@ class Store:
         try:
             with self._connection(is_own) as connection:
                 if not watches or self._is_watching:
-                    return _round_trip(connection, commands)
-                answers = _round_trip(connection, [*WATCHING, *commands])
+                    return round_trip(connection, commands)
+                answers = round_trip(connection, [*WATCHING, *commands])
                 self._is_watching = True
                 return answers[len(WATCHING) :]
         except (ConnectionError, TimeoutError) as error:
@@ -410,7 +411,7 @@ class Store:
         with self._connection(is_own=self._fence is not None) as connection:
             try:
                 if self._fence is None:
-                    *_, results = _round_trip(connection, [("MULTI",), *commands, ("EXEC",)])
+                    *_, results = round_trip(connection, [("MULTI",), *commands, ("EXEC",)])
                 else:
                     results = self._step(connection, commands)
             except BusyLoadingError as error:
@@ -432,7 +433,7 @@ class Store:
         connection = (is_own and self._own) or self._kept_connection()
         try:
             try:
-                if not _is_fresh(connection):
+                if not is_fresh(connection):
                     if is_own:
                         self._is_watching = False
                     connection.disconnect()
@@ -490,130 +491,5 @@ class SlowStore(Store):
         return super().load(teas)
 
 
-def _connections_to(host, port):
-    """() -> a connection to this Redis."""
-    client = redis.Redis(
-        host=host,
-        port=port,
-        socket_timeout=DEADLINE_S,
-        socket_connect_timeout=CONNECT_S,
-        # Whether to try again is for the client to decide: only it knows its deadline.
-        retry=Retry(NoBackoff(), 0),
-        max_connections=MOST_CONNECTIONS,
-    )
-    client.connection_pool.connection_kwargs["command_packer"] = _Packer()
-    return client.connection_pool.make_connection
-
-
-class _Packer:
-    """Packs a command for the library, at a tenth of the CPU of its own: there are seven and more in a step."""
-
-    def pack(self, *words):
-        name = words[0]
-        if type(name) is str and " " in name:  # the library's own, when it connects
-            words = (*name.split(), *words[1:])
-        return [hiredis.pack_command(words)]
-
-
-def _is_fresh(connection):
-    """Whether Redis has neither closed it nor left an answer on it that belongs to somebody else."""
-    try:
-        return connection.is_connected and not connection.can_read()
-    except ConnectionError:
-        return False
-
-
-def _round_trip(connection, commands):
-    """The answer to each of these commands, or the ResponseError that it came to, in one round trip.
-
-    A pipeline of the library does the same and takes three times the CPU, much of it to convert answers.
-    """
-    connection.send_packed_command(connection.pack_commands(commands))
-    return [_answer(connection) for _ in commands]
-
-
-def _answer(connection):
-    try:
-        return connection.read_response()
-    except ResponseError as error:  # Redis's own word, and the next answer follows
-        return error
-
-
 def _count_set_aside(count):
     return [("LTRIM", SET_ASIDE, -MOST_SET_ASIDE, -1), ("INCRBY", SET_ASIDE_COUNT, count)]
-
-
-def _fields(value):
-    """FIELDS of this Value, as stored."""
-    return [wire.encode(value.rating), wire.encode(wire.choices_of(value)), wire.encode(wire.clocks_of(value))]
-
-
-def check_of(tea, fields):
-    """The checksum over the name of a tea and its fields rating, choices and clocks, as stored: 16 hex digits."""
-    return blake2b(b"\0".join((tea.encode(), *fields)), digest_size=8).hexdigest()
-
-
-def _verified_check(tea, fields):
-    """The check of a stored value, once it is seen to be right; of a value that has none, that of its own.
-
-    None of what is not there, a Damaged of what is damaged.
-    """
-    if not isinstance(fields, Exception) and None not in fields:  # to take the value apart costs much more
-        *stored, check = fields
-        return check.decode() if check == check_of(tea, stored).encode() else Damaged(WRONG_CHECK)
-    value = _value(tea, fields)
-    if isinstance(value, Damaged):
-        return value
-    return None if value is UNRATED else check_of(tea, _fields(value))
-
-
-def _value(tea, fields):
-    """The Value that a hash holds, its fields as they stand there; Damaged when they make no sense.
-
-    `fields` may have a fourth, the check: it must be right, if it is there.
-    """
-    if isinstance(fields, Exception):
-        return Damaged(f"not a hash: {fields}")
-    rating, choices, clocks, *checks = fields
-    if rating is choices is clocks is None and checks in ([], [None]):
-        return UNRATED
-    if None in (rating, choices, clocks):
-        return Damaged("one of the fields rating, choices, clocks is missing")
-    for check in checks:
-        if check is not None and check != check_of(tea, (rating, choices, clocks)).encode():
-            return Damaged(WRONG_CHECK)
-    try:
-        siblings = wire.siblings_of(wire.decode(choices, wire.Choices), wire.decode(clocks, wire.Clocks))
-        value = Value(wire.decode(rating, wire.Mean), tuple(siblings))
-    except ValueError as error:
-        return Damaged(str(error))
-    return value if value.rating is not None or not value.living else Damaged("rating: it is null, and there are some")
-
-
-def _digest(found):
-    """The Digest, from how many records wait in it, or from those themselves."""
-    if isinstance(found, int):
-        return Digest(found)
-    return Digest(len(found), {_home_of(text): text for text in found})
-
-
-def _home_of(text):
-    """(primary, tea) of a record that this shard has written, given as JSON; the text itself when it is none."""
-    try:
-        home = wire.decode(text, wire.Home)
-        return home.primary, home.key
-    except ValueError:
-        return text
-
-
-def _count(text):
-    """A count as it stands there; None for one that was edited into something else."""
-    return int(text or 0) if text is None or text.isdigit() else None
-
-
-def _cursor(text):
-    """A cursor that makes no sense counts as none: then the records come again, which is harmless."""
-    try:
-        return wire.decode(text, wire.Cursor)
-    except ValueError:
-        return None

@@ -26,17 +26,17 @@ REQUIRED = [
     mutant(
         "no MULTI",
         "emporium/store.py",
-        '*_, results = _round_trip(connection, [("MULTI",), *commands, ("EXEC",)])',
-        "results = _round_trip(connection, commands)",
+        '*_, results = round_trip(connection, [("MULTI",), *commands, ("EXEC",)])',
+        "results = round_trip(connection, commands)",
         "store",
     ),
     mutant(
         "no MULTI, on a guarded shard",
         "emporium/store.py",
-        """*_, results, _, fields = _round_trip(
+        """*_, results, _, fields = round_trip(
             connection, [("MULTI",), *commands, step, ("EXEC",), ("WATCH", fence.KEY), STANDING]
         )""",
-        """*results, _, fields = _round_trip(
+        """*results, _, fields = round_trip(
             connection, [*commands, step, ("WATCH", fence.KEY), STANDING]
         )""",
         "fence",
@@ -215,7 +215,7 @@ MORE = [
     # ---- values that were damaged
     mutant(
         "the checksum is not compared",
-        "emporium/store.py",
+        "emporium/stored.py",
         "if check is not None and check != check_of(",
         "if check is None and check != check_of(",
         "fence",
@@ -223,7 +223,7 @@ MORE = [
     ),
     mutant(
         "the checksum does not know its tea",
-        "emporium/store.py",
+        "emporium/stored.py",
         "(tea.encode(), *fields)), digest",
         "fields), digest",
         "fence",

@@ -11,9 +11,10 @@ from harness import CALL_S, eventually, gone, stopped
 from shardparts import sibling, store_of, stored, value_of
 
 from emporium import wire
+from emporium.redisconnection import DEADLINE_S
 from emporium.shard import Changes, Digest
 from emporium.siblings import UNRATED, Damaged, Value
-from emporium.store import DEADLINE_S, Found, StoreDown, StoreUnsure
+from emporium.store import Found, StoreDown, StoreUnsure
 from emporium.wire import Cursor, Record
 
 NDB = 2

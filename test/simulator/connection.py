@@ -4,7 +4,7 @@ from collections import deque
 
 from redis.exceptions import ConnectionError, TimeoutError
 
-from emporium.store import DEADLINE_S
+from emporium.redisconnection import DEADLINE_S
 from simulator.memoryredis import READS, Session
 
 
