@@ -1,7 +1,8 @@
 """The clients of a storm: threads that write, read and delete through the load balancer, and note what comes of it.
 
-Each keeps a steady pace, whatever happens, as users do who try again a moment later. Half of what they do is for a few
-teas that change every ten seconds, so that clients meet. Some teas are also deleted, and only those.
+Each keeps a steady pace, whatever happens, as users do who try again a moment later, and makes up for the last second
+in which it was held up. Half of what they do is for a few teas that change every ten seconds, so that clients meet.
+Some teas are also deleted, and only those.
 """
 
 import random
@@ -19,6 +20,7 @@ from vectorclock import VectorClock
 
 CLIENTS = 10
 PACE_S = 0.05  # between two begins of a client
+ARREARS_S = 1.0  # that a client makes up for when it was held up
 DEADLINE_S = 3.0  # the load balancer gives up after 2 s
 TEAS = 200
 DELETED_EVERY = 10  # every tenth tea is also deleted
@@ -169,7 +171,7 @@ def at_work(port, seed, history, now):
         try:
             while not is_over.wait(max(0.0, due_s - now())):
                 client.act()
-                due_s = max(due_s + PACE_S, now())
+                due_s = max(due_s + PACE_S, now() - ARREARS_S)
         except Exception as error:  # noqa: BLE001  it is raised in the thread that waits for this one
             troubles.append(error)
 

@@ -7,7 +7,6 @@ A client reaches the load balancer directly.
 """
 
 import json
-import random
 import select
 import subprocess
 import sys
@@ -17,6 +16,8 @@ from emporium.ports import Ports, PortTaken, is_free
 from emporium.storm.proxy import PASS
 
 ANSWER_S = 5.0  # of a process that does nothing else; far more than it takes on a busy machine
+
+BETWEEN = 1000  # from the base of a layout: its shards are below, its Redis servers and queue above
 
 
 class ProxyFailed(Exception):
@@ -38,11 +39,11 @@ class Links:
     def find_free(cls, ndb):
         """Links on ports that are free now, as those of their layout are."""
         for _ in range(100):
-            links = cls(ndb, Ports.find_free(ndb), random.randrange(28_000, 32_000))
-            ours = {port for port, _ in links.ports.values()}
-            if all(map(is_free, ours)) and ours.isdisjoint(links.layout.all(ndb).values()):
+            layout = Ports.find_free(ndb)
+            links = cls(ndb, layout, layout.base + BETWEEN)
+            if all(is_free(port) for port, _ in links.ports.values()):
                 return links
-        raise PortTaken("no free ports for the fault proxy were found between 28000 and 32768")
+        raise PortTaken("no free ports for the fault proxy were found among those of a cluster")
 
     def of_balancer(self):
         """The settings that lead a load balancer through its links."""
