@@ -10,12 +10,12 @@ last, in one lane, when the other one has ended.
 from xdist.scheduler import LoadFileScheduling
 
 LONGEST = [
-    *["test_failpoints.py", "test_storm.py"],
+    *["test_simulator.py", "test_failpoints.py"],
     *["test_tea.py", "test_siblings.py", "test_throughput_bench.py", "test_fuzz.py", "test_plain.py", "test_backup.py"],
     *["test_commitlog_state.py", "test_run.py", "test_bench.py", "test_log_bench.py", "test_commitlog_powerloss.py"],
     *["test_hostile.py", "test_queue_crash.py", "test_stories.py", "test_channel.py", "test_servers.py"],
 ]
-QUIET = ["test_hung.py", "test_gather.py"]  # what compares rates, or lets 30 ms decide
+QUIET = ["test_hung.py", "test_gather.py", "test_storm.py"]  # what counts operations, or lets 30 ms decide
 
 
 def turn_of(item):
