@@ -82,6 +82,18 @@ def test_a_process_that_was_stopped_in_the_middle_of_a_step_stores_nothing(proce
     assert new.load(["assam"]).values == {"assam": UNRATED}
 
 
+def test_the_first_change_on_a_connection_is_watched_as_the_later_ones(process):
+    old = process()
+    old.load(["assam"])
+    new = process()
+    new.load(["assam"])
+
+    with pytest.raises(StoreDown, match="another process"):
+        old.change(Changes(values={"assam": ASSAM}))
+
+    assert new.load(["assam"]).values == {"assam": UNRATED}
+
+
 def test_the_second_change_of_a_step_is_watched_as_the_first(process):
     old = settled(process)
     put(old)
