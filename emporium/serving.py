@@ -7,11 +7,12 @@ import faulthandler
 import logging
 import os
 import resource
+import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from logging.handlers import RotatingFileHandler
-from queue import SimpleQueue
 
 from granian.http import HTTP1Settings
 from granian.net import SocketHolder
@@ -85,19 +86,26 @@ class OneProcessServer(MTServer):
 
 
 class _Interrupt:
-    """What granian uses of threading.Event, whose set() in a signal handler can wait for its own thread for ever."""
+    """What granian uses of threading.Event, but no signal is missed, and `set` may be called in a signal handler.
+
+    Python's handlers run in the main thread alone, and waiting for a lock it sleeps on when the signal came to another
+    thread, or a moment before the wait. The byte that Python writes at once, in whichever thread, wakes it.
+    """
 
     def __init__(self):
-        self._heard = SimpleQueue()
+        self._heard, self._wakes = socket.socketpair()
+        self._wakes.setblocking(False)
+        signal.set_wakeup_fd(self._wakes.fileno(), warn_on_full_buffer=False)
 
     def set(self):
-        self._heard.put(None)
+        with suppress(BlockingIOError):  # so many bytes are there already that one more changes nothing
+            self._wakes.send(b"!")
 
     def wait(self):
-        self._heard.get()
+        self._heard.recv(4096)
 
     def clear(self):
-        """Nothing to clear: each `set` ends one `wait`."""
+        """Nothing to clear: `wait` takes what has come."""
 
 
 def serve(app, service, host, port):

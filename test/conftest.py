@@ -37,6 +37,8 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    # A shell ignores Ctrl-C for what it starts with &, and our children inherit that: some tests send it to them.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption("--ndb") < 2:
         raise pytest.UsageError(
             "--ndb must be at least 2: stories of gossip need a neighbour (simpleOneDB has its own)"

@@ -926,13 +926,8 @@ def tea_log(*words):
 
 @contextmanager
 def process_of_tea_log(*words, **options):
-    """The process, which is gone afterwards. Ctrl-C ends it, also where a shell's & has let the tests ignore that."""
-    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        tea = subprocess.Popen([sys.executable, ROOT / "tea", "log", *map(str, words)], text=True, **options)
-    finally:
-        signal.signal(signal.SIGINT, ignored)
-    with tea:
+    """The process, which is gone afterwards."""
+    with subprocess.Popen([sys.executable, ROOT / "tea", "log", *map(str, words)], text=True, **options) as tea:
         try:
             yield tea
         finally:
