@@ -95,6 +95,8 @@ class Recovery:
         self._hear_others(lambda other: round_with(other, self._replica, skips_news=False))
         with self._shard.turn:
             self._shard.store.load([])
+            if self._shard.store.standing.life != self._replica.life:  # what was brought back is gone, too
+                raise Unheard("its memory was lost again while it recovered")
             failpoints.hit("recovery-unended")
             self._shard.store.end_recovery()
             failpoints.hit("recovery-ended")

@@ -288,10 +288,10 @@ class Store:
         """({tea: Value or Damaged}, the answers to the commands `asked`). Raises StoreDown."""
         teas = list(teas)
         fields = FIELDS if self._fence is None else (*FIELDS, "check")
-        answers = self._answers([*asked, *(("HMGET", PREFIX + tea, *fields) for tea in teas)], is_own, watches)
-        self._all_good(answers[: len(asked)])
-        values = {tea: value_of(tea, found) for tea, found in zip(teas, answers[len(asked) :], strict=True)}
-        return values, answers[: len(asked)]
+        answers = self._answers([*(("HMGET", PREFIX + tea, *fields) for tea in teas), *asked], is_own, watches)
+        found, answers = answers[: len(teas)], answers[len(teas) :]
+        self._all_good(answers)
+        return {tea: value_of(tea, each) for tea, each in zip(teas, found, strict=True)}, answers
 
     # ---- of a guarded shard
 
@@ -299,7 +299,8 @@ class Store:
         """As _values, from a Redis that is mine to write to, and watched from now on. Raises StoreDown."""
         for _ in range(2):
             # What was watched by the step before still is: whoever else writes there makes the next EXEC fail.
-            values, (fields, *answers) = self._values(teas, [STANDING, *asked], is_own=True, watches=True)
+            # The standing is read last: were all emptied while the rest is read, that would show in it.
+            values, (*answers, fields) = self._values(teas, [*asked, STANDING], is_own=True, watches=True)
             if self._is_mine(fields):
                 return values, answers
             self._claim()
@@ -315,7 +316,10 @@ class Store:
             self.not_mine = str(error)
             raise StoreDown(str(error)) from error
         if is_mine:
-            self._fence.see(found)
+            try:
+                self._fence.see(found)
+            except OSError as error:
+                raise StoreDown(f"the note beside Redis cannot be written: {error}") from error
             self.recovering = found.recovering
         return is_mine
 
