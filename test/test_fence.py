@@ -11,6 +11,7 @@ from emporium.fence import Fence, Fenced, Note, Standing
 from emporium.shard import Changes
 from emporium.siblings import UNRATED
 from emporium.store import Store, StoreDown
+from emporium.wire import Record, decode_record, encode_record
 
 ASSAM = value_of(sibling(3, c0=1))
 NEWER = value_of(sibling(4, c0=2))
@@ -373,3 +374,37 @@ def test_a_value_that_was_made_by_hand_has_no_checksum_and_is_read(process, by_h
     by_hand.hset("/rating/assam", mapping={"rating": "3", "choices": "[3]", "clocks": '[{"c0":1}]'})
 
     assert store.load(["assam"]).values == {"assam": ASSAM}
+
+
+def remembered(store):
+    """A write of ASSAM whose record waits in the digest."""
+    store.load(["assam"])
+    store.change(Changes(values={"assam": ASSAM}, remembered=[Record("db0", "assam", ASSAM)]))
+
+
+def told(store):
+    """What is due once all of the digest is."""
+    store.change(Changes(now_due=store.load([]).digest.count))
+    return store.due(9)
+
+
+def test_a_record_that_waits_is_told_as_the_course_has_it(process):
+    store = settled(process)
+    remembered(store)
+
+    assert told(store) == [encode_record(Record("db0", "assam", ASSAM))]
+
+
+def test_a_record_that_was_altered_on_the_disk_is_not_told_as_a_rating(process, by_hand):
+    """F-13: it would stand beside the true one, in all replicas. The queue refuses what is no JSON: it is set aside."""
+    store = settled(process)
+    remembered(store)
+    [text] = by_hand.lrange("digest", 0, -1)
+    by_hand.lset("digest", 0, text.replace("[3]", "[7]"))
+
+    [record] = told(store)
+
+    assert b"[7]" in record
+    with pytest.raises(ValueError, match="not valid JSON"):
+        decode_record(record)
+    assert list(store.waiting()) == []
