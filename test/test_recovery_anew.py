@@ -95,3 +95,16 @@ def test_what_was_known_of_the_memory_before_is_not_taken_for_held(recovered, by
     assert all(isinstance(outcome, Recovering) for outcome in read_all(shard))
     upkeep.round()
     assert read_all(shard) == list(TEAS.values())
+
+
+def test_a_damaged_tea_that_nobody_else_holds_is_logged_once(recovered, by_hand, caplog):
+    """It is come across again in each page that is looked over, and in each read."""
+    shard, upkeep = recovered(Successor())
+    by_hand.hset("/rating/assam", "choices", "[7]")
+    shard.on_damage = upkeep._recovery.note_damage
+    upkeep._recovery._others[0].exchange = lambda records, teas: Exchanged([], 0, False)
+
+    for _ in range(3):
+        upkeep.round()
+
+    assert caplog.text.count("nobody else holds these damaged teas: ['assam']") == 1
