@@ -47,7 +47,8 @@ class Note:
     def __init__(self, folder):
         """Raises OSError."""
         os.makedirs(folder, exist_ok=True)
-        self._fd = os.open(os.path.join(folder, "note"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._folder, self._path = folder, os.path.join(folder, "note")
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         self.standing = self._read()
 
     def _read(self):
@@ -59,9 +60,22 @@ class Note:
         return Standing(life, epoch, step)
 
     def write(self, standing):
-        """Raises OSError."""
+        """In a new file that takes the place of the one before. Raises OSError.
+
+        An older process, stopped when it was about to note its last step, still holds that one: what it notes when it
+        wakes up must not hide the steps of the process that has taken over.
+        """
+        before, new = self._fd, f"{self._path}.new"
+        self._fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        os.close(before)
         self._write(standing)
         os.fdatasync(self._fd)
+        os.replace(new, self._path)
+        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
     def write_step(self, standing):
         """The same, not synced: only the step is another one. Raises OSError."""
@@ -117,7 +131,9 @@ class Fence:
         self.mine = standing
 
     def see(self, found):
-        """Redis says so now, and it is mine."""
+        """Redis says so now, and it is mine. Raises OSError."""
+        if found.step > self._note.standing.step:  # a change was made and not answered: who reads it must not see it go
+            self._note.write_step(found)
         self.mine = found
 
     def stepped(self, standing):

@@ -30,9 +30,11 @@ class Fingerprints:
         `is_news`: gossip is going to tell the others.
         """
         bucket = bucket_of(tea)
-        before = self._teas[bucket].pop(tea, 0)
-        if fingerprint is not None:
+        before = self._teas[bucket].get(tea, 0)
+        if fingerprint is not None:  # never missing in between, for those who look meanwhile
             self._teas[bucket][tea] = fingerprint
+        else:
+            self._teas[bucket].pop(tea, None)
         self._sums[bucket] ^= before ^ (fingerprint or 0)
         if is_news:
             self._news.pop(tea, None)

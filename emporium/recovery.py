@@ -51,6 +51,7 @@ class Recovery:
         self.trouble = None
         self._shard, self._replica, self._others = shard, replica, others
         self._damaged = {}  # {tea: None} that wait for their repair, in order
+        self._nowhere = set()  # damaged teas that nobody else holds, as it was logged
 
     @property
     def is_whole(self):
@@ -95,6 +96,8 @@ class Recovery:
         self._hear_others(lambda other: round_with(other, self._replica, skips_news=False))
         with self._shard.turn:
             self._shard.store.load([])
+            if self._shard.store.standing.life != self._replica.life:  # what was brought back is gone, too
+                raise Unheard("its memory was lost again while it recovered")
             failpoints.hit("recovery-unended")
             self._shard.store.end_recovery()
             failpoints.hit("recovery-ended")
@@ -120,8 +123,9 @@ class Recovery:
             log.warning("%s damaged values were repaired from the replicas", count)
         for tea in teas:
             del self._damaged[tea]
-        if nowhere := wanted - found.keys():
+        if nowhere := wanted - found.keys() - self._nowhere:  # once, and not each time that they are come across
             log.error("nobody else holds these damaged teas: %s", sorted(nowhere))
+        self._nowhere = (self._nowhere | nowhere) - found.keys()
 
     def _heard_from_queue(self):
         """The Records of my own channel, done with or not. Raises Unheard."""

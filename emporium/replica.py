@@ -29,6 +29,8 @@ class NotYet(Exception):
 class Replica:
     """Of one guarded shard. Raises Busy, StoreDown and StoreUnsure where its Redis is needed.
 
+    life  of the memory that the fingerprints are of; None before the first look
+
     `bind` gives it the shard: a store needs `learned` before there is a shard.
     """
 
@@ -38,7 +40,7 @@ class Replica:
         self._page = 0  # the next one to look over
         self._seen = set()  # the teas that were there, or came, since page 0
         self._is_known = False  # whether all pages have been looked over since the memory began
-        self._life = None
+        self.life = None
         self._unsure = set()  # teas that were changed, perhaps: Redis did not say
 
     def bind(self, shard):
@@ -134,10 +136,10 @@ class Replica:
         """Read where the shard stands: it takes its Redis over, if need be, and notices that it has lost something."""
         with self.shard.turn:
             self.shard.store.load([])
-        life = self.shard.store.standing.life
-        if life != self._life:
-            self._life, self._page, self._is_known, self._seen = life, 0, False, set()
-            self.fingerprints.clear()
+            life = self.shard.store.standing.life
+            if life != self.life:  # still in the turn: nothing may be put in between
+                self.life, self._page, self._is_known, self._seen = life, 0, False, set()
+                self.fingerprints.clear()
 
     def look_over(self):
         """One page of what is stored; all pages, the first time. Damaged values are noticed."""

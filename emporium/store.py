@@ -10,7 +10,8 @@
     repaired-count  string how many damaged values were repaired from the replicas
     shard           hash   who may write here, and how often it did (emporium/fence.py); only where a shard is guarded
 
-A guarded shard also keeps a field `check` with each tea, a checksum over its name and the other three.
+A guarded shard also keeps a field `check` with each tea, a checksum over its name and the other three, and one behind
+each record in `digest` and `due` (emporium/recordcheck.py).
 
 Look inside with: redis-cli -p 5555 hgetall /rating/persimmon. Nothing is cached: what is changed there by hand
 shows in the next read. A change is one MULTI/EXEC, so that a crash never leaves a value that will not spread.
@@ -26,6 +27,7 @@ from redis.exceptions import BusyLoadingError, ConnectionError, ResponseError, T
 
 from emporium import failpoints, fence, wire
 from emporium.guard import Watch
+from emporium.recordcheck import with_check, without_check
 from emporium.redisconnection import connections_to, is_fresh, round_trip
 from emporium.shard import Digest
 from emporium.siblings import UNRATED
@@ -125,6 +127,7 @@ class Store:
             values, (digest, due_count, cursor) = self._values(teas, asked)
         else:
             values, (digest, due_count, cursor) = self._load_guarded(list(teas), asked)
+        digest = digest if isinstance(digest, int) else self._texts(digest)
         return Found(values, digest_of(digest), due_count, cursor_of(cursor) if cursor else None)
 
     def load_more(self, teas):
@@ -156,12 +159,12 @@ class Store:
                 checks[tea] = check_of(tea, fields)
                 words += ("check", checks[tea])
             commands.append(("HSET", PREFIX + tea, *words))
-        commands += [("LREM", DIGEST, 1, text) for text in changes.replaced]
+        commands += [("LREM", DIGEST, 1, self._as_stored(text)) for text in changes.replaced]
         if changes.remembered:
-            commands.append(("RPUSH", DIGEST, *map(wire.encode_record, changes.remembered)))
+            commands.append(("RPUSH", DIGEST, *map(self._as_stored, map(wire.encode_record, changes.remembered))))
         commands += [("LMOVE", DIGEST, DUE, "LEFT", "RIGHT")] * changes.now_due
         if changes.due_at_once:
-            commands.append(("RPUSH", DUE, *map(wire.encode_record, changes.due_at_once)))
+            commands.append(("RPUSH", DUE, *map(self._as_stored, map(wire.encode_record, changes.due_at_once))))
         if changes.set_aside:
             commands.append(("RPUSH", SET_ASIDE, *changes.set_aside))
             commands += _count_set_aside(len(changes.set_aside))
@@ -181,7 +184,7 @@ class Store:
             raise
         for tea, check in checks.items():
             self._learned(tea, check, is_news)
-        return results[-1] if most_due else []
+        return self._texts(results[-1]) if most_due else []
 
     def end_recovery(self):
         """What is stored is whole again. Raises StoreDown or StoreUnsure."""
@@ -194,7 +197,7 @@ class Store:
         [texts] = self._ask([("LRANGE", DUE, 0, -1)])
         newest = {}
         for text in texts:
-            key = home_of(text)
+            key = home_of(*self._texts([text]))
             newest.pop(key, None)
             newest[key] = text
         kept = list(newest.values())[-most:]
@@ -207,7 +210,7 @@ class Store:
         """All gossip that has not been told yet, as Records. Raises StoreDown."""
         records = []
         due, digest = self._ask([("LRANGE", DUE, 0, -1), ("LRANGE", DIGEST, 0, -1)])
-        for text in due + digest:
+        for text in self._texts(due + digest):
             with suppress(ValueError):
                 records.append(wire.decode_record(text))
         return records
@@ -237,7 +240,7 @@ class Store:
     def due(self, most):
         """The oldest records that are due, JSON texts, at most `most`. Raises StoreDown."""
         [records] = self._ask([("LRANGE", DUE, 0, most - 1)])
-        return records
+        return self._texts(records)
 
     def counts(self):
         """How many teas are stored ("keys"), records in "digest" and "due", and have been "set-aside"; of a guarded
@@ -288,10 +291,18 @@ class Store:
         """({tea: Value or Damaged}, the answers to the commands `asked`). Raises StoreDown."""
         teas = list(teas)
         fields = FIELDS if self._fence is None else (*FIELDS, "check")
-        answers = self._answers([*asked, *(("HMGET", PREFIX + tea, *fields) for tea in teas)], is_own, watches)
-        self._all_good(answers[: len(asked)])
-        values = {tea: value_of(tea, found) for tea, found in zip(teas, answers[len(asked) :], strict=True)}
-        return values, answers[: len(asked)]
+        answers = self._answers([*(("HMGET", PREFIX + tea, *fields) for tea in teas), *asked], is_own, watches)
+        found, answers = answers[: len(teas)], answers[len(teas) :]
+        self._all_good(answers)
+        return {tea: value_of(tea, each) for tea, each in zip(teas, found, strict=True)}, answers
+
+    def _as_stored(self, text):
+        """What the digest and what is due hold of this record, a JSON text."""
+        return with_check(text) if self._fence else text
+
+    def _texts(self, records):
+        """The JSON texts of records as stored."""
+        return list(map(without_check, records)) if self._fence else records
 
     # ---- of a guarded shard
 
@@ -299,7 +310,8 @@ class Store:
         """As _values, from a Redis that is mine to write to, and watched from now on. Raises StoreDown."""
         for _ in range(2):
             # What was watched by the step before still is: whoever else writes there makes the next EXEC fail.
-            values, (fields, *answers) = self._values(teas, [STANDING, *asked], is_own=True, watches=True)
+            # The standing is read last: were all emptied while the rest is read, that would show in it.
+            values, (*answers, fields) = self._values(teas, [*asked, STANDING], is_own=True, watches=True)
             if self._is_mine(fields):
                 return values, answers
             self._claim()
@@ -315,7 +327,10 @@ class Store:
             self.not_mine = str(error)
             raise StoreDown(str(error)) from error
         if is_mine:
-            self._fence.see(found)
+            try:
+                self._fence.see(found)
+            except OSError as error:
+                raise StoreDown(f"the note beside Redis cannot be written: {error}") from error
             self.recovering = found.recovering
         return is_mine
 

@@ -4,12 +4,14 @@ A *process* is here a store with a fence of its own; two of them on one Redis ar
 """
 
 import pytest
+from harness import eventually
 from shardparts import let_go, sibling, value_of
 
 from emporium.fence import Fence, Fenced, Note, Standing
 from emporium.shard import Changes
 from emporium.siblings import UNRATED
 from emporium.store import Store, StoreDown
+from emporium.wire import Record, decode_record, encode_record
 
 ASSAM = value_of(sibling(3, c0=1))
 NEWER = value_of(sibling(4, c0=2))
@@ -35,6 +37,13 @@ def process(ground, by_hand, tmp_path):
     yield start
     for store in stores:
         let_go(store)
+
+
+def split_at_first_answer(packed):
+    """The commands up to the first HMGET, that one included; and the rest."""
+    text = b"".join(packed)
+    end = text.index(b"*", text.index(b"HMGET"))
+    return [text[:end]], [text[end:]]
 
 
 def put(store, value=ASSAM):
@@ -140,6 +149,21 @@ def test_a_claim_that_was_made_and_not_answered_does_not_fence_off_its_own_proce
         fence.is_mine(unanswered._replace(epoch=unanswered.epoch + 1))
 
 
+def test_what_an_old_process_notes_too_late_does_not_hide_what_the_new_one_has_stored(process, by_hand):
+    """It was stopped after its EXEC and before its note; then Redis goes back, and the new process dies."""
+    old = settled(process)
+    put(old)
+    new = process()
+    put(new)
+    before = int(by_hand.hget("shard", "step"))
+    put(new, NEWER)
+
+    old._fence.stepped(old.standing)
+    by_hand.hset("shard", "step", before)
+
+    assert lost(process()) == f"its Redis has gone back to step {before}, and step {before + 1} was stored"
+
+
 # ---- memory that is lost
 
 
@@ -238,6 +262,50 @@ def test_a_redis_that_is_ahead_of_the_note_is_whole(process, tmp_path):
     assert lost(process()) is None
 
 
+def test_a_change_that_was_not_answered_and_was_read_may_not_vanish_either(process, by_hand):
+    """Its EXEC came late; a read shows it; then Redis loses just that."""
+    store = settled(process)
+    put(store)
+    step = int(by_hand.hget("shard", "step"))
+    by_hand.hset("shard", "step", step + 1)
+    assert lost(store) is None
+
+    by_hand.hset("shard", "step", step)
+
+    assert lost(process()) == f"its Redis has gone back to step {step}, and step {step + 1} was stored"
+
+
+def test_a_redis_that_is_emptied_while_it_is_read_does_not_answer_that_nothing_was_rated(process, by_hand):
+    """A long question comes in parts, and others have their turn in between."""
+    store = settled(process)
+    put(store)
+    make = store._new_connection
+
+    def interrupted():
+        connection = make()
+        send = connection.send_packed_command
+        asked = lambda: by_hand.info("commandstats")["cmdstat_hmget"]["calls"]  # noqa: E731
+
+        def send_in_parts(packed, **options):
+            if b"/rating/assam" not in b"".join(packed):
+                return send(packed, **options)
+            connection.send_packed_command = send
+            first, second = split_at_first_answer(packed)
+            before = asked()
+            send(first)
+            eventually(lambda: asked() > before, "Redis has the first part")
+            by_hand.flushall()
+            return send(second)
+
+        connection.send_packed_command = send_in_parts
+        return connection
+
+    store._own, store._new_connection = None, interrupted
+
+    store.load(["assam"])
+    assert store.recovering == "its Redis holds nothing of this shard"
+
+
 def test_an_epoch_is_never_used_twice_though_redis_went_back(process, by_hand):
     settled(process)
     settled(process)
@@ -318,3 +386,37 @@ def test_a_value_that_was_made_by_hand_has_no_checksum_and_is_read(process, by_h
     by_hand.hset("/rating/assam", mapping={"rating": "3", "choices": "[3]", "clocks": '[{"c0":1}]'})
 
     assert store.load(["assam"]).values == {"assam": ASSAM}
+
+
+def remembered(store):
+    """A write of ASSAM whose record waits in the digest."""
+    store.load(["assam"])
+    store.change(Changes(values={"assam": ASSAM}, remembered=[Record("db0", "assam", ASSAM)]))
+
+
+def told(store):
+    """What is due once all of the digest is."""
+    store.change(Changes(now_due=store.load([]).digest.count))
+    return store.due(9)
+
+
+def test_a_record_that_waits_is_told_as_the_course_has_it(process):
+    store = settled(process)
+    remembered(store)
+
+    assert told(store) == [encode_record(Record("db0", "assam", ASSAM))]
+
+
+def test_a_record_that_was_altered_on_the_disk_is_not_told_as_a_rating(process, by_hand):
+    """F-13: it would stand beside the true one, in all replicas. The queue refuses what is no JSON: it is set aside."""
+    store = settled(process)
+    remembered(store)
+    [text] = by_hand.lrange("digest", 0, -1)
+    by_hand.lset("digest", 0, text.replace("[3]", "[7]"))
+
+    [record] = told(store)
+
+    assert b"[7]" in record
+    with pytest.raises(ValueError, match="not valid JSON"):
+        decode_record(record)
+    assert list(store.waiting()) == []
