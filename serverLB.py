@@ -19,6 +19,7 @@ import random
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import pairwise
 
 from flask import request
 
@@ -138,9 +139,12 @@ def read_anywhere(shards, first, read, retries):
     in_turn.sort(key=lambda shard: shard.is_away)
     retries.earn()
     given = or_problem(in_turn[0], read, in_turn[0].ask)
-    for shard in in_turn[1:]:
+    for before, shard in pairwise(in_turn):
+        if given.status < 500:
+            break
+        before.pass_over()
         left_s = ends - time.monotonic()
-        if given.status < 500 or left_s <= 0 or not retries.spend():
+        if left_s <= 0 or not retries.spend():
             break
         given = or_problem(shard, read, partial(shard.ask_alone, deadline_s=min(SHARD_S, left_s)))
     return given

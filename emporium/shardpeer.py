@@ -16,6 +16,7 @@ from emporium.peers import Peer
 
 SHARD_S = 1.0  # for the shard to answer, and for an operation to wait until it is sent
 ALL_S = 2.0  # for both
+PASSED_OVER_S = 1.0
 LEAST_S = 0.01  # for a call, however late it is
 WEAK = ("X-Consistency: weak",)  # to a shard that has lost its memory this read can be answered all the same
 ALONE = object()  # the outcome of an operation that its asker is to send by itself
@@ -32,14 +33,19 @@ class ShardPeer:
         self._guarded = Guarded(Peer(name, "127.0.0.1", port, SHARD_S, most_waiting))
         self.url = self._guarded.url
         self._gatherer = Gatherer(name, self._carry, SHARD_S, ALL_S)
+        self._passed_over_until = 0.0
         self._room = Bulkhead(
             most_waiting, lambda: NotReached(f"{name} at {self.url} has {most_waiting} requests waiting already")
         )
 
     @property
     def is_away(self):
-        """Whether it did not answer, or refused a connection, just now."""
-        return self._guarded.is_away
+        """Whether it did not answer, refused a connection, or was passed over, just now."""
+        return self._guarded.is_away or time.monotonic() < self._passed_over_until
+
+    def pass_over(self):
+        """It could not serve a read that any shard may serve: for a second such reads begin elsewhere."""
+        self._passed_over_until = time.monotonic() + PASSED_OVER_S
 
     def call(self, method, path):
         """As Peer.call: the Answer; raises NotReached or NoAnswer."""
