@@ -512,6 +512,27 @@ MORE = [
         "            self._send(operations)\n            outcomes = list(self._send(operations))\n",
         "gather",
     ),
+    mutant(
+        "a recovery ends though the memory was lost again meanwhile",
+        "emporium/recovery.py",
+        "            if self._shard.store.standing.life != self._replica.life:",
+        "            if False:",
+        "recovery_anew",
+    ),
+    mutant(
+        "a record that waits may be altered on the disk",
+        "emporium/recordcheck.py",
+        "    return text if check == _check_of(text) else stored\n",
+        "    return text if check else stored\n",
+        "fence",
+    ),
+    mutant(
+        "an older process goes on writing the note",
+        "emporium/fence.py",
+        'before, new = self._fd, f"{self._path}.new"',
+        "before, new = os.dup(self._fd), self._path",
+        "fence",
+    ),
 ]
 
 MUTANTS = [*REQUIRED, *MORE]
