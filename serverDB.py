@@ -378,7 +378,8 @@ def store_of(settings, replica):
     """The Store of this shard. With a data-dir it is guarded, and the Replica learns of each change."""
     options = {"coalesces": settings.coalesce}
     if settings.data_dir:
-        options |= {"guard": Fence(Note(settings.data_dir)), "learned": replica.learned}
+        guard = Fence(Note(settings.data_dir), first_epoch=lambda: int(time.time()))
+        options |= {"guard": guard, "learned": replica.learned}
     where = settings.redis.host, settings.redis.port
     return Store(*where, **options) if settings.slowed_to is None else SlowStore(*where, settings.slowed_to, **options)
 

@@ -3,7 +3,8 @@
 In Redis, the hash `shard`:
 
     life        drawn at random when this memory began; another one is another memory
-    epoch       the number of the process that writes here; each one that starts takes the next
+    epoch       the number of the process that writes here; each one that starts takes the next. The first of a new
+                memory is the time in seconds
     step        counts the changes, each of which raises it in its own MULTI/EXEC
     recovering  why this memory is not whole, in words; absent when it is
 
@@ -89,14 +90,17 @@ class Note:
 class Fence:
     """Judges what `shard` says, for one process.
 
-    mine  the Standing as this process has left it; None before it has claimed the shard
+    mine         the Standing as this process has left it; None before it has claimed the shard
+    first_epoch  () -> the number behind which epochs begin, where neither Redis nor the note knows of any: the time in
+                 seconds is higher than the epoch of an older process that is still there, though its disk was lost
     """
 
-    def __init__(self, note, draw_life=lambda: secrets.token_hex(8)):
+    def __init__(self, note, draw_life=lambda: secrets.token_hex(8), first_epoch=lambda: 0):
         self.mine = None
         self._tried = None  # (life, epoch) of my last claim, of which I may not know whether it was made
         self._note = note
         self._draw_life = draw_life
+        self._first_epoch = first_epoch
 
     def is_mine(self, found):
         """Whether this Standing is the one that I left, or one that a change of mine has made that was not answered.
@@ -117,7 +121,9 @@ class Fence:
     def claim(self, found):
         """The Standing to be written by a process that takes over, or that finds another memory than it left."""
         noted = self._note.standing
-        epoch = max(found.epoch, noted.epoch) + 1
+        knows_none = found.life is None and noted.life is None
+        first = self._first_epoch() if knows_none else 0
+        epoch = max(found.epoch, noted.epoch, first) + 1
         why = _lost(found, noted)
         claimed = found._replace(epoch=epoch)
         if why is not None:

@@ -13,7 +13,7 @@ import logging
 from emporium import failpoints, wire
 from emporium.fingerprints import Fingerprints
 from emporium.shard import Changes, merge_held
-from emporium.siblings import UNRATED, Damaged
+from emporium.siblings import Damaged, Value
 
 log = logging.getLogger(__name__)
 
@@ -71,16 +71,18 @@ class Replica:
         if damaged := [tea for tea, value in found.items() if isinstance(value, Damaged)]:
             self.shard.on_damage(damaged)
         return [
-            wire.Record(self.shard.place.name, tea, value)
+            record
             for tea, value in found.items()
-            if not isinstance(value, Damaged) and value != UNRATED
+            if not isinstance(value, Damaged)
+            for record in _told(self.shard.place.name, tea, value)
         ]
 
     def page(self, page, most):
         """(Records, the next page or None): see Store.page."""
         rows, following = self.shard.store.page(page, most)
         name = self.shard.place.name
-        records = [wire.Record(name, tea, value) for tea, value in rows if not isinstance(value, Damaged)]
+        good = [(tea, value) for tea, value in rows if not isinstance(value, Damaged)]
+        records = [record for tea, value in good for record in _told(name, tea, value)]
         return records, following or None
 
     # ---- changes
@@ -172,6 +174,12 @@ def differences(mine, buckets, skipped=frozenset()):
         give += [tea for tea, found in ours.items() if tea not in skipped and theirs.get(tea) != found]
         want += [tea for tea, found in theirs.items() if tea not in skipped and ours.get(tea) != found]
     return give, want
+
+
+def _told(name, tea, value):
+    """The Records that tell this value: more than one, where it has more siblings than a record may have."""
+    siblings, most = value.siblings, wire.MOST_TOLD
+    return [wire.Record(name, tea, Value(value.rating, siblings[i : i + most])) for i in range(0, len(siblings), most)]
 
 
 def _news_in(buckets, news):

@@ -191,7 +191,7 @@ MORE = [
     mutant(
         "an epoch is used twice",
         "emporium/fence.py",
-        "epoch = max(found.epoch, noted.epoch) + 1",
+        "epoch = max(found.epoch, noted.epoch, first) + 1",
         "epoch = found.epoch + 1",
         "fence",
     ),

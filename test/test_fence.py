@@ -306,6 +306,18 @@ def test_a_redis_that_is_emptied_while_it_is_read_does_not_answer_that_nothing_w
     assert store.recovering == "its Redis holds nothing of this shard"
 
 
+def test_where_the_whole_disk_was_lost_an_old_process_is_still_fenced_off(tmp_path):
+    """Neither Redis nor the note tells its epoch: the clock does."""
+    old = Fence(Note(tmp_path / "old"), first_epoch=lambda: 1000)
+    old.claimed(old.claim(Standing(None)))
+    new = Fence(Note(tmp_path / "new"), first_epoch=lambda: 1060)
+
+    claimed = new.claim(Standing(None))
+
+    with pytest.raises(Fenced):
+        old.is_mine(claimed)
+
+
 def test_an_epoch_is_never_used_twice_though_redis_went_back(process, by_hand):
     settled(process)
     settled(process)

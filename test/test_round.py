@@ -13,7 +13,7 @@ from emporium.replica import Replica
 from emporium.shard import Changes, Place
 from emporium.store import Store, StoreUnsure
 from emporium.upkeep import Upkeep
-from emporium.wire import Record
+from emporium.wire import MOST_TOLD, Record
 from queueservice import Queue
 from serverDB import Shard
 
@@ -161,3 +161,16 @@ def test_a_recovery_takes_back_what_gossip_has_only_just_told(two):
     assert wire.choices_of(held_by(mine)["assam"]) == [3]
     mine.look()
     assert mine.shard.store.recovering is None
+
+
+def test_a_tea_with_more_siblings_than_a_record_may_have_is_told_in_parts(two):
+    mine, other = two
+    many = [sibling(i, **{f"c{i}": 1}) for i in range(MOST_TOLD + 100)]
+    for part in (many[:MOST_TOLD], many[MOST_TOLD:]):
+        mine.absorb([Record("db0", "assam", value_of(*part))])
+
+    records, _ = wire.decode_given(wire.encode_given(mine.values(["assam"]), []))
+    other.absorb(records)
+
+    assert other.shard.store.peek(["assam"]) == mine.shard.store.peek(["assam"])
+    assert sum(len(each.value.siblings) for each in records) == MOST_TOLD + 100
