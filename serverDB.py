@@ -256,10 +256,11 @@ class Shard:
                 if found.digest.count:
                     self.store.change(Changes(now_due=found.digest.count))
                 failpoints.hit("end-due")
-                told, _ = self._exchange(self.store.due(wire.MOST_RECORDS), found, 0, Changes())
+                changes = Changes()
+                told, _ = self._exchange(self.store.due(wire.MOST_RECORDS), found, 0, changes)
                 if told:
                     failpoints.hit("end-told")
-                    self.store.change(Changes(), sent=told)
+                    self.store.change(changes, sent=told)
         except (Busy, StoreDown, StoreUnsure) as error:
             log.warning("what waits is told after the next start: %s", error)
 
