@@ -64,7 +64,7 @@ class Recovery:
 
     def give_up_on(self, names):
         """Recover without these. Returns what may be lost by that, in words."""
-        self.without.update(names)
+        self.without = self.without | set(names)  # another one: the thread that recovers may just be looking at it
         given_up = ", ".join(sorted(self.without))
         return (
             f"writes that {self._shard.place.name} acknowledged before it lost its memory, and of which only "
@@ -75,6 +75,7 @@ class Recovery:
         """Recover, or repair, if there is need. What could not be done now is tried at the next call."""
         if self.is_whole:
             self.trouble = self._began = None
+            self.without = set()
             return
         if self._began is None:
             self._began = self._now()
@@ -102,7 +103,6 @@ class Recovery:
             self._shard.store.end_recovery()
             failpoints.hit("recovery-ended")
         given_up = f", without {', '.join(sorted(self.without))}" if self.without else ""
-        self.without.clear()
         log.warning("recovered%s: %s", given_up, why)
 
     def _repair(self, teas):

@@ -54,8 +54,9 @@ def add(app, replica, recovery, upkeep):
     @app.post("/recover")
     def recover():
         given = web.checked(lambda text: wire.decode(text, wire.GivenUp), web.own_json_body())
-        if not store.recovering:
+        if recovery.is_whole:
             raise web.Problem(409, f"{app.name} is not recovering: there is nobody to be given up on")
         may_lose = recovery.give_up_on(given.without)
         upkeep.want()
-        return web.answer({"state": f"recovering: {store.recovering}", "may-lose": may_lose})
+        why = store.recovering or "damaged values"
+        return web.answer({"state": f"recovering: {why}", "may-lose": may_lose})

@@ -210,3 +210,15 @@ def test_a_write_upon_a_damaged_value_does_not_forget_what_the_replicas_know(rin
     ring.must_put("twice", 2, c2=1)
 
     assert ring.choices("twice") == [1, 2] or ring.choices("twice") == [2, 1]
+
+
+def test_without_the_queue_a_damaged_value_waits_for_it_or_for_an_operator(ring):
+    """The newest of it may be in the log of the shard's own channel, and nowhere else."""
+    primary = ring.primary_of("tea7")
+    with ring.dead(ring.cluster.queue):
+        spoil(ring, primary, "tea7")
+        assert_problem(ring.read("tea7"), 503, "the stored value is damaged")
+
+        assert ring.at(primary, "POST", "/recover", json.dumps({"without": ["q"]})).status == 200
+
+        assert ring.choices("tea7") == [7]
