@@ -84,12 +84,41 @@ class Running:
                         check = {"check": check_of(name, [text.encode() for text in fields.values()])}
                         pipe.hset(f"/rating/{name}", mapping={**fields, **check})
                     pipe.execute()
+        if self.is_guarded:
+            self.look_anew()
+
+    @property
+    def is_guarded(self):
+        return "data-dir" in json.loads(self.cluster.shards[0].command[-1])
+
+    def look_anew(self):
+        """Start the shards anew: what was put into Redis behind their backs they know after a look at all of it."""
+        stop_these(self.cluster.shards)
+        self.cluster.start_these(self.cluster.shards)
+        self.wait_until_it_compares()
+        _wait_until_it_serves(self.cluster)
 
     def settle(self):
         """Let the gossip that is on its way come to its end: a load must not pay for the one before it."""
         for _ in range(2 * self.cluster.ndb):
             for service in self.cluster.shards:
                 _read(service.port, "settled")
+
+    def are_equal(self, names):
+        """Whether all Redis servers hold the same values of these teas."""
+        held = []
+        for service in self.cluster.redis:
+            with redis_of(service) as client, client.pipeline(transaction=False) as asked:
+                for name in names:
+                    asked.hget(f"/rating/{name}", "check")
+                held.append(asked.execute())
+        return None not in held[0] and all(each == held[0] for each in held)
+
+    def folders_of(self, index):
+        """Where a shard and its Redis keep what they must not forget."""
+        [settings] = self.cluster.shards[index].command[2:]
+        redis_command = self.cluster.redis[index].command
+        return [Path(json.loads(settings)["data-dir"]), Path(redis_command[redis_command.index("--dir") + 1])]
 
     def wait_until_it_compares(self):
         """Returns when each shard has looked over all that it holds."""

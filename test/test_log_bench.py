@@ -311,4 +311,5 @@ def test_what_surviving_faults_costs_is_measured_from_end_to_end(tool, bench):
 
     assert all(row["errors on"] == "none" for row in found["the store, fault tolerance"])
     assert [row["teas"] for row in found["rounds"]] == ["1,000"]
-    assert len(found["claims"]) == 4 + 1 + 1
+    assert [row["teas that differ"] for row in found["meetings"]][1] == 500
+    assert len(found["claims"]) == 4 + 1 + 1 + 1
