@@ -74,14 +74,14 @@ class Running:
         One of the siblings is wrk's own: what it writes takes the place of that one, and their number stays.
         """
         clocks = [{"bench": 1}, *({f"client-{index:03}": 1} for index in range(1, siblings))]
-        fields = {"rating": "3", "choices": json.dumps([3] * siblings), "clocks": json.dumps(clocks)}
+        fields = {"rating": b"3", "choices": wire.encode([3] * siblings), "clocks": wire.encode(clocks)}
         names = teas.names()
         for service in self.cluster.redis:
             with redis_of(service) as client:
                 for start in range(0, len(names), PORTION):
                     pipe = client.pipeline(transaction=False)
                     for name in names[start : start + PORTION]:
-                        check = {"check": check_of(name, [text.encode() for text in fields.values()])}
+                        check = {"check": check_of(name, fields.values())}
                         pipe.hset(f"/rating/{name}", mapping={**fields, **check})
                     pipe.execute()
         if self.is_guarded:
