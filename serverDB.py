@@ -7,6 +7,9 @@ It promises that a write is stored before it is answered, that concurrent rating
 what it stored or heard is told to its successor even if this process dies in between. It does not promise that
 a read here sees what another shard has just stored: gossip is taken by requests, and only by them.
 
+Given a data-dir it survives more than the course asks for, outside of the steps below: it takes back what its Redis has
+lost, and compares with the other shards (emporium/upkeep.py, docs/guarantees.md).
+
     python serverDB.py '{"id": 2, "hostport": 3002, "servers": [{"host": "localhost", "port": 5557}], "ndb": 4}'
 
 Source: the assignment's "The Database Service (DB)". The rules themselves, free of input and output, are in
