@@ -27,6 +27,14 @@ def values(log):
     return [record.value for record in log.read_many(log.lowest_offset, 10**6)]
 
 
+def test_records_without_a_value_fit_whatever_is_left_also_behind_a_full_segment(quick_path):
+    with Log(quick_path, Config(segment_bytes=HEAD_BYTES * 2)) as log:
+        for _ in range(5):
+            log.append(b"")
+
+        assert len(log.read_many(0, 5, most_bytes=0)) == 5
+
+
 # ---- proglog's scenarios
 
 

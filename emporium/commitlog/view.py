@@ -118,7 +118,7 @@ class View:
             records += found
             if most_bytes is not None:
                 left = max(0, left - sum(len(record.value) for record in found))
-            if offset >= next_offset or (records and left == 0):
+            if offset >= next_offset:
                 break
         return records
 
