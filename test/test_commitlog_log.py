@@ -33,6 +33,8 @@ def test_records_without_a_value_fit_whatever_is_left_also_behind_a_full_segment
             log.append(b"")
 
         assert len(log.read_many(0, 5, most_bytes=0)) == 5
+        log.append_many([b"x", b""])
+        assert len(log.read_many(5, 5, most_bytes=0)) == 1  # more than there is room for: nothing fits behind it
 
 
 # ---- proglog's scenarios

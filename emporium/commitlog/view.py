@@ -117,8 +117,8 @@ class View:
                 break
             records += found
             if most_bytes is not None:
-                left = max(0, left - sum(len(record.value) for record in found))
-            if offset >= next_offset:
+                left -= sum(len(record.value) for record in found)
+            if offset >= next_offset or left < 0:  # the first record alone may have more
                 break
         return records
 
