@@ -27,7 +27,7 @@ MOST_OF_DISK_S = 60  # until we give up; nothing is promised for a whole disk
 
 
 def run(programs, findings, is_quick=False):
-    """Add to the Findings. Takes 3 minutes; `is_quick` takes half a minute, and its figures are worth nothing."""
+    """Add to the Findings. Takes 5 minutes; `is_quick` takes half a minute, and its figures are worth nothing."""
     made = {ON: clusters.ours(programs), OFF: clusters.ours(programs, is_guarded=False)}
     pair.compare("The store with fault tolerance", "fault tolerance", made, LEAST, findings, is_quick)
     others = processes.Others()
