@@ -22,7 +22,7 @@ import time
 
 from flask import request
 
-from emporium import batch, failpoints, replicaroutes, safequeue, serving, web, wire
+from emporium import batch, failpoints, replicaroutes, safequeue, serving, traceroutes, web, wire
 from emporium.bulkhead import Bulkhead
 from emporium.failures import PeerError
 from emporium.fence import Fence, Note
@@ -30,6 +30,7 @@ from emporium.guard import Watch, trouble_reaching
 from emporium.othershards import on_this_machine, others_of
 from emporium.recovery import Recovery
 from emporium.replica import Replica
+from emporium.requestid import here
 from emporium.safequeue import SafeQueue
 from emporium.settings import DBSettings, from_command_line
 from emporium.shard import (
@@ -44,9 +45,11 @@ from emporium.shard import (
     merge_gossip,
     merge_writes,
 )
-from emporium.shardanswers import checks, operation_of, outcomes_of, status
+from emporium.shardanswers import checks, operation_of, outcomes_of, status, stored_outcome
+from emporium.shardtrace import ShardTrace
 from emporium.siblings import UNRATED, Damaged
 from emporium.store import SlowStore, Store, StoreDown, StoreUnsure
+from emporium.trace import Nothing, Trace
 from emporium.turn import Busy, Turn
 from emporium.upkeep import Upkeep
 from queueservice import Queue, Refused, Taken
@@ -64,13 +67,17 @@ MOST_LISTS = 4  # at a time
 class Shard:
     """The course's algorithm, one step at a time. Everything that it must not forget is in its Redis."""
 
-    def __init__(self, place, store, queue, most_waiting=64, watch=Watch, now=time.monotonic):
-        """`watch` makes the Watch of the queue, and `now` is the clock: what is chance or time comes from outside."""
+    def __init__(self, place, store, queue, most_waiting=64, watch=Watch, now=time.monotonic, trace=None):
+        """`watch` makes the Watch of the queue, and `now` is the clock: what is chance or time comes from outside.
+
+        trace  a ShardTrace, told what happens, for people who look on; None: nobody does
+        """
         self.place = place
         self.store = store
         self.queue = queue
         self.queue_watch = watch("the queue", lambda: trouble_reaching(queue.peer), on_return=self.catch_up)
         self._now = now
+        self.trace = trace or Nothing()
         # One step at a time: no read-merge-write on a tea may slip into another one.
         self.turn = Turn(place.name, most_waiting, TURN_S)
         self.due_since = None  # since when something has been due, by the clock
@@ -99,12 +106,14 @@ class Shard:
             # Merge each write with what is stored, and remember the merged value: it goes into the digest, and a
             # digest that has digest-length records becomes due.
             written, changes = merge_writes(self.place, now, found.digest, merged)
+            self.trace.merged(changes.merged)
             self._store_and_gossip(found, changes, PORTION_RECORDS)
             if not self.place.keeps_tombstones:
-                written += [self._delete(each.tea, now) for each in deletes]
+                written += [self._delete(each, now) for each in deletes]
             elif self.place.durability > 1 and (why := self._why_unsafe(found)):
                 written = [Unsafe(why) if isinstance(each, Written) else each for each in written]
             read = [now[each.tea] for each in operations if isinstance(each, Read)]
+            self.trace.read(operations, now)
             self._tend(found)
         # Of each kind, the outcomes stand in the order of its operations.
         failpoints.hit("answer-unsent")
@@ -137,6 +146,7 @@ class Shard:
                 found.must_tell = math.inf  # nobody knows what is still due, and so what of it was told
                 return
             failpoints.hit("write-stored" if has_writes else "gossip-stored")
+            self.trace.stored(changes, found.digest)
             found.show(changes, told)
             if has_writes:
                 found.must_tell = found.ever_due
@@ -170,6 +180,7 @@ class Shard:
             return 0, NOTHING
         if due:
             failpoints.hit("told")
+            self.trace.told(due)
         found.told_count += len(due)
         return len(due), heard
 
@@ -177,7 +188,9 @@ class Shard:
         """Add what was heard to the changes, at most one portion of it. How many records are left for the next one."""
         records, senseless, left, found.cursor = portion(heard, found.cursor)
         found.values |= self.store.load_more({record.key for record in records} - found.values.keys())
+        of_writes = len(changes.merged)
         merge_gossip(self.place, found.values, found.digest, records, changes)
+        self.trace.heard(records, changes.merged[of_writes:])
         changes.set_aside += senseless
         return left
 
@@ -230,14 +243,16 @@ class Shard:
         if damaged := [tea for tea, value in found.values.items() if isinstance(value, Damaged)]:
             self.on_damage(damaged)
 
-    def _delete(self, tea, now):
+    def _delete(self, delete, now):
         """Whether something was stored, or the exception. As in the course, gossip may bring the value back."""
+        tea = delete.tea
         if now[tea] == UNRATED:
             return False
         try:
             self.store.change(Changes(removed=[tea]))
         except (StoreDown, StoreUnsure) as error:
             return error
+        self.trace.removed(delete)
         now[tea] = UNRATED
         return True
 
@@ -321,9 +336,12 @@ def create_app(settings):
         settings.coalesce,
         settings.durability,
         replaces_damaged=settings.data_dir is None,
+        tells_requests=settings.gossip_ids,
     )
     replica = Replica()
-    shard = Shard(place, store_of(settings, replica), Queue(settings.qport), settings.threads // 2)
+    ring = Trace(place.name, settings.trace) if settings.trace else None
+    trace = ring and ShardTrace(place, ring)
+    shard = Shard(place, store_of(settings, replica), Queue(settings.qport), settings.threads // 2, trace=trace)
     replica.bind(shard)
     others = others_of(place, on_this_machine(settings.base_db_port)) if settings.data_dir else []
     recovery = Recovery(shard, replica, others)
@@ -335,19 +353,20 @@ def create_app(settings):
         is_full=lambda: shard.turn.is_full,
     )
 
+    traceroutes.add(app, ring)
     lists = Bulkhead(MOST_LISTS, lambda: web.unavailable(f"{place.name} makes {MOST_LISTS} lists already"))
 
     @app.put("/rating/<tea>")
     def put_rating(tea):
-        return alone(Write(web.tea_name(tea), web.checked(wire.decode_rating, web.json_body())))
+        return alone(Write(web.tea_name(tea), web.checked(wire.decode_rating, web.json_body()), here.request))
 
     @app.get("/rating/<tea>")
     def get_rating(tea):
-        return alone(Read(web.tea_name(tea), is_weak=request.headers.get("X-Consistency") == "weak"))
+        return alone(Read(web.tea_name(tea), request.headers.get("X-Consistency") == "weak", here.request))
 
     @app.delete("/rating/<tea>")
     def delete_rating(tea):
-        return alone(Delete(web.tea_name(tea)))
+        return alone(Delete(web.tea_name(tea), here.request))
 
     def alone(operation):
         [outcome] = outcomes_of(shard, [operation])
@@ -357,6 +376,10 @@ def create_app(settings):
     def carry_out_together():
         asked = web.checked(batch.decode_operations, web.own_json_body())
         return web.answer(batch.encode_outcomes(outcomes_of(shard, [operation_of(each) for each in asked])))
+
+    @app.get("/stored/<tea>")
+    def show_stored(tea):
+        return web.answer_outcome(stored_outcome(shard, web.tea_name(tea)))
 
     @app.get("/ratings")
     def list_ratings():

@@ -23,13 +23,16 @@ from itertools import pairwise
 
 from flask import request
 
-from emporium import failpoints, serving, web, wire
+from emporium import failpoints, serving, traceroutes, web, wire
+from emporium.balancertrace import BalancerTrace
 from emporium.batch import Operation, Outcome
 from emporium.bulkhead import Bulkhead
 from emporium.failures import BadAnswer, NoAnswer, NotReached, PeerError
 from emporium.guard import RetryBudget
+from emporium.requestid import here
 from emporium.settings import LBSettings, from_command_line
 from emporium.shardpeer import ALL_S, SHARD_S, ShardPeer
+from emporium.trace import Nothing, Trace
 from vectorclock import VectorClock
 
 LIST_LIMIT = 10_000
@@ -50,8 +53,10 @@ def primary_of(tea, ndb):
 def create_app(settings, draw=random.randrange):
     """`draw(ndb)` is the index of the shard for a weak read."""
     most_waiting = max(1, settings.threads // 2)
+    ring = Trace("lb", settings.trace) if settings.trace else None
+    trace = BalancerTrace(ring) if ring else Nothing()
     shards = [
-        ShardPeer(f"db{index}", settings.db_base_port + index, most_waiting, settings.gather)
+        ShardPeer(f"db{index}", settings.db_base_port + index, most_waiting, settings.gather, trace)
         for index in range(settings.ndb)
     ]
     retries = RetryBudget()
@@ -67,26 +72,36 @@ def create_app(settings, draw=random.randrange):
         },
     )
 
+    traceroutes.add(app, ring)
+
     @app.put("/rating/<tea>")
     def put_rating(tea):
-        return at_primary(Operation("PUT", web.tea_name(tea), web.checked(wire.decode_rated, web.json_body())))
+        return answer(asked("PUT", web.tea_name(tea), web.checked(wire.decode_rated, web.json_body())))
 
     @app.get("/rating/<tea>")
     def get_rating(tea):
         seen = clock_seen()
         if not weak_is_asked():
-            return at_primary(Operation("GET", web.tea_name(tea)))
-        read = Operation("GET", web.tea_name(tea), weak=True)
-        answer = read_anywhere(shards, draw(settings.ndb), read, retries)
-        return answer if is_at_least(answer, seen) else at_primary(Operation("GET", read.tea))
+            return answer(asked("GET", web.tea_name(tea)))
+        return answer(asked("GET", web.tea_name(tea), weak=True), partial(at_any, seen))
 
     @app.delete("/rating/<tea>")
     def delete_rating(tea):
-        return at_primary(Operation("DELETE", web.tea_name(tea)))
+        return answer(asked("DELETE", web.tea_name(tea)))
 
     def at_primary(operation):
         shard = shards[primary_of(operation.tea, settings.ndb)]
-        return forward(shard, operation, shard.ask)
+        return or_problem(shard, operation, shard.ask)
+
+    def at_any(seen, read):
+        given = read_anywhere(shards, draw(settings.ndb), read, retries)
+        return given if is_at_least(given, seen) else at_primary(asked("GET", read.tea))
+
+    def answer(operation, carry_out=at_primary):
+        trace.received(operation)
+        given = carry_out(operation)
+        trace.answered(operation, given)
+        return given
 
     @app.get("/ratings")
     def list_ratings():
@@ -94,6 +109,11 @@ def create_app(settings, draw=random.randrange):
             return web.answer(collect(shards))
 
     return app
+
+
+def asked(method, tea, rated=None, weak=False):
+    """The Operation that this request is."""
+    return Operation(method, tea, rated, weak, here.request, here.traceparent)
 
 
 def weak_is_asked():

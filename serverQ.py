@@ -17,12 +17,13 @@ Source: the assignment's "The queue service (Q)". What a channel does is in empo
 
 import sys
 
-from emporium import consumers, failpoints, logproblems, serving, web, wire
+from emporium import consumers, failpoints, logproblems, serving, traceroutes, web, wire
 from emporium.channel import Limits
 from emporium.channels import Channels, TooManyChannels
 from emporium.commitlog.errors import LogError
 from emporium.settings import QSettings, from_command_line
 from emporium.shelf import MemoryShelves, Shelves
+from emporium.trace import Nothing, Trace
 
 
 def create_app(settings):
@@ -38,6 +39,9 @@ def create_app(settings):
         status=lambda: status(settings, channels),
     )
     app.at_stop, app.at_end = channels.wake, channels.close
+    ring = Trace("q", settings.trace) if settings.trace else None
+    trace = ring or Nothing()
+    traceroutes.add(app, ring)
 
     logproblems.add_to(app)
 
@@ -52,6 +56,7 @@ def create_app(settings):
     def get(channel):
         found = channels.find(web.channel_name(channel))
         records = found.get(1) if found else []
+        trace.record_all("taken", records, channel=channel)
         return web.answer(records[0] if records else b"{}")
 
     # Flask answers HEAD wherever it answers GET. Here it would take a record away.
@@ -85,7 +90,7 @@ def create_app(settings):
             put_on(to, records)
         return web.answer(wire.encode_taken(*taken))
 
-    consumers.add_routes(app, channels)
+    consumers.add_routes(app, channels, trace)
 
     def put_on(name, records):
         failpoints.hit("queue-put-unstored")
@@ -94,11 +99,14 @@ def create_app(settings):
         except TooManyChannels as error:
             raise web.Problem(507, str(error)) from error
         failpoints.hit("queue-put-stored")
+        trace.record_all("put", records, channel=name)
         return put
 
     def take_from(name, asked):
         found = channels.find(name)
-        return found.take(asked.cursor, asked.most) if found else ([], None, 0)
+        taken = found.take(asked.cursor, asked.most) if found else ([], None, 0)
+        trace.record_all("taken", taken[0], channel=name)
+        return taken
 
     return app
 

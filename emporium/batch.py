@@ -1,7 +1,7 @@
 """The JSON of operations that travel together, between load balancer and shard: POST /operations.
 
     {"operations": [{"method": "PUT", "tea": "assam", "rated": {"rating": 3, "clock": {"c0": 5}}},
-                    {"method": "GET", "tea": "chai"}]}
+                    {"method": "GET", "tea": "chai", "request": "7f3a90c2d41b55e8"}]}
     {"outcomes": [{"status": 200, "body": {"rating": 3}, "merge": "stored"},
                   {"status": 200, "body": {"rating": 0.0, "choices": [], "clocks": []}}]}
 
@@ -15,22 +15,27 @@ from msgspec import Meta, Raw
 
 from emporium import wire
 from emporium.gather import MOST_TOGETHER
+from emporium.requestid import is_traceparent
 from emporium.wire import Rated
 
 
 class Operation(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """One operation on one tea. `rated` is there for a PUT, and for nothing else; `weak` for a GET that any replica may
-    answer.
+    answer. `request` and `traceparent` are what would be its headers X-Request-ID and traceparent, if it came alone.
     """
 
     method: Literal["PUT", "GET", "DELETE"]
     tea: wire.Text
     rated: Rated | None = None
     weak: bool = False
+    request: wire.NodeId | None = None  # which has the same characters as the id of a node
+    traceparent: str | None = None
 
     def __post_init__(self):
         if (self.method == "PUT") != (self.rated is not None):
             raise ValueError("rated belongs to a PUT, and to nothing else")
+        if self.traceparent is not None and not is_traceparent(self.traceparent):
+            raise ValueError("traceparent is none")
 
 
 class Outcome(msgspec.Struct, omit_defaults=True):

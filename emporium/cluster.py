@@ -40,6 +40,7 @@ class Cluster:
         redis_options=None,
         queue_options=None,
         shard_options=None,
+        balancer_options=None,
     ):
         self.layout, self.ndb, self.digest_length = layout, ndb, digest_length
         self.redis = [
@@ -66,7 +67,7 @@ class Cluster:
             "serverLB.py",
             layout.lb,
             log_of,
-            {"id": 0, "port": layout.lb, "ndb": ndb, "db-base-port": layout.db(0)},
+            {"id": 0, "port": layout.lb, "ndb": ndb, "db-base-port": layout.db(0), **(balancer_options or {})},
         )
         self.patience_s = START_S
         self.is_cancelled = lambda: False

@@ -14,14 +14,15 @@ from emporium.bulkhead import Bulkhead
 from emporium.channel import TooManyLeased
 
 
-def add_routes(app, channels):
-    """Add them to the queue's App. A quarter of its threads may wait for records."""
+def add_routes(app, channels, trace):
+    """Add them to the queue's App. A quarter of its threads may wait for records. What is taken goes into the trace."""
     waiters = Bulkhead(app.threads // 4, lambda: web.unavailable("as many as may be wait for records already"))
 
     @app.post("/channel/<any_text:channel>/get")
     def get_many(channel):
         name, asked = web.channel_name(channel), web.checked(queuewire.decode_get, web.json_body())
         got = served(name, asked.wait_s, lambda found, wait_s: found.get(asked.most, wait_s))
+        trace.record_all("taken", got, channel=name)
         return web.answer(queuewire.encode_records(got))
 
     @app.post("/channel/<any_text:channel>/lease")
@@ -31,6 +32,7 @@ def add_routes(app, channels):
             leased = served(name, asked.wait_s, lambda found, wait_s: found.lease(asked.most, asked.lease_s, wait_s))
         except TooManyLeased as error:
             raise web.Problem(429, str(error), {"Retry-After": "1"}) from error
+        trace.record_all("taken", [each.value for each in leased], channel=name)
         return web.answer(queuewire.encode_leased(leased))
 
     @app.post("/channel/<any_text:channel>/ack")

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import pycurl
 
-from emporium import wire
+from emporium import requestid, wire
 from emporium.failures import BadAnswer, NoAnswer, NotReached
 
 CONNECT_S = 0.25
@@ -62,7 +62,7 @@ class Peer:
         """The peer's Answer. Raises NotReached or NoAnswer. `path` is already percent-encoded, `body` bytes.
 
         `deadline_s` may be shorter than the peer's own. A GET may be sent twice, unless it must not be. `headers` are
-        lines beside the usual ones.
+        lines beside the usual ones, and those that say whose request leads to this call.
         """
         deadline_s = deadline_s or self.deadline_s
         try:
@@ -75,6 +75,7 @@ class Peer:
         # carried out, so it must not: it cannot, where the body is given to it only once, or the connection is new.
         needs_new = body is None and not (method == "GET" and may_repeat)
         handle.setopt(pycurl.FRESH_CONNECT, needs_new or _is_ended(handle))
+        headers = (*headers, *requestid.headers())
         if headers:
             handle.setopt(pycurl.HTTPHEADER, [*JSON_HEADERS, *headers])
         try:

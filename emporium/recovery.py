@@ -111,7 +111,7 @@ class Recovery:
         wanted = set(teas)
 
         def add(records):
-            for _, tea, value in records:
+            for _, tea, value, _ in records:
                 if tea in wanted:
                     values[tea] = merge(values[tea], value.siblings)
 

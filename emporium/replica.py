@@ -100,7 +100,7 @@ class Replica:
     def _merge(self, records):
         values = self.shard.store.load({record.key for record in records}).values
         changes = Changes()
-        for _, tea, told in records:
+        for _, tea, told, _ in records:
             before = changes.values.get(tea, values[tea])
             if isinstance(before, Damaged):  # one replica may not know all that it held: see recovery.py
                 self.shard.on_damage([tea])
@@ -113,6 +113,7 @@ class Replica:
         if changes:
             failpoints.hit("absorb-unstored")
         self.shard.store.change(changes, is_news=False)
+        self.shard.trace.compared(records, changes.values)
         if changes:
             failpoints.hit("absorb-stored")
         return len(changes.values)

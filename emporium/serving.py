@@ -18,10 +18,13 @@ from granian.http import HTTP1Settings
 from granian.net import SocketHolder
 from granian.server.mt import MTServer
 
+from emporium import requestid
+
 log = logging.getLogger(__name__)
 
 GRACE_S = 5
 BIND_PATIENCE_S = 2
+LINE = "%(asctime)s %(levelname)s [%(request)s] %(message)s"
 HEADERS_S = 10  # for a request to say all its headers; a kept connection may be idle for as long
 HEADERS_BYTES = 32 * 1024
 MOST_CONNECTIONS = 4096
@@ -36,9 +39,9 @@ def log_to(logfile):
         except OSError as error:
             print(f"{sys.argv[0]}: bad settings: logfile: {error}", file=sys.stderr, flush=True)
             sys.exit(2)
-    logging.basicConfig(
-        level=logging.INFO, handlers=handlers, format="%(asctime)s %(levelname)s %(message)s", force=True
-    )
+    for handler in handlers:
+        handler.addFilter(requestid.add_to_record)
+    logging.basicConfig(level=logging.INFO, handlers=handlers, format=LINE, force=True)
 
 
 class OneProcessServer(MTServer):
@@ -68,7 +71,7 @@ class OneProcessServer(MTServer):
     def _stop_workers(self):
         # Whatever hangs on the way out, we end, and say where it was. This watchdog needs no interpreter.
         faulthandler.dump_traceback_later(2 * GRACE_S, exit=True)
-        self._app.at_stop()
+        self._app.stop()
         for worker in self.wrks:
             worker.terminate()
         for worker in self.wrks:

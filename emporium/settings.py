@@ -20,6 +20,7 @@ Index = Annotated[int, Meta(ge=0)]
 HowMany = Annotated[int, Meta(ge=1)]
 HowManyBytes = Annotated[int, Meta(ge=1, le=2**60)]
 Fsync = Literal["group", "always", "interval", "never"]
+Events = Annotated[int, Meta(ge=0, le=100_000)]
 Threads = Annotated[int, Meta(ge=1, le=512)]
 
 
@@ -42,6 +43,7 @@ class LBSettings(msgspec.Struct, frozen=True, rename="kebab"):
     threads       ours: how many requests it carries at once; at most half of them wait for one shard, to be sent or to
                   be answered
     gather        ours: whether requests that wait for a shard together travel together; false sends each by itself
+    trace         ours: how many of the newest events are kept in memory for GET /trace; 0 for none
     """
 
     id: Index = 0
@@ -52,6 +54,7 @@ class LBSettings(msgspec.Struct, frozen=True, rename="kebab"):
     host: str = "127.0.0.1"
     threads: Threads = 144
     gather: bool = True
+    trace: Events = 0
 
 
 class DBSettings(msgspec.Struct, frozen=True, rename="kebab"):
@@ -68,6 +71,8 @@ class DBSettings(msgspec.Struct, frozen=True, rename="kebab"):
     host           ours: the address to listen on; anything but 127.0.0.1 opens the shard to the network
     threads        ours: how many requests it accepts at once; at most half of them wait for their turn
     slowed-to      ours, for tests of overload: at most so many teas are loaded in a second; null for no such limit
+    trace          ours: how many of the newest events are kept in memory for GET /trace; 0 for none
+    gossip-ids     ours: whether a gossip record says which request it tells of, beyond the course's five fields
 
     Ours, for a shard that is to survive what the course assumes away; ./tea up gives them (docs/guarantees.md):
 
@@ -94,6 +99,8 @@ class DBSettings(msgspec.Struct, frozen=True, rename="kebab"):
     host: str = "127.0.0.1"
     threads: Threads = 128
     slowed_to: HowMany | None = None
+    trace: Events = 0
+    gossip_ids: bool = False
     data_dir: Annotated[str, Meta(min_length=1)] | None = None
     anti_entropy_s: Annotated[float, Meta(gt=0, le=3600)] | None = None
     tombstones: bool = False
@@ -120,6 +127,7 @@ class QSettings(msgspec.Struct, frozen=True, rename="kebab"):
     segment-bytes ours: how large a file of a channel grows before the next one begins; what is done with goes by files
     most-records  ours: how many may wait in a channel; beyond that its oldest are dropped, and counted
     most-bytes    ours: how many bytes of them, likewise
+    trace         ours: how many of the newest events are kept in memory for GET /trace; 0 for none
     """
 
     id: Index = 0
@@ -134,6 +142,7 @@ class QSettings(msgspec.Struct, frozen=True, rename="kebab"):
     segment_bytes: HowMany = 16 * 2**20
     most_records: HowMany = 1_000_000
     most_bytes: HowMany = 256 * 2**20
+    trace: Events = 0
 
 
 class LogSettings(msgspec.Struct, frozen=True, rename="kebab"):

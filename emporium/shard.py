@@ -25,9 +25,13 @@ MOST_SIBLINGS = 100  # after a user's write
 MOST_HELD = 1024  # after gossip: what ten shards could leave of a tea, and still merged within a second
 
 
+# `request` is the id of the request that is this operation; None where nobody says.
+
+
 class Write(NamedTuple):
     tea: str
     sibling: Sibling
+    request: str | None = None
 
 
 class Read(NamedTuple):
@@ -35,10 +39,12 @@ class Read(NamedTuple):
 
     tea: str
     is_weak: bool = False
+    request: str | None = None
 
 
 class Delete(NamedTuple):
     tea: str
+    request: str | None = None
 
 
 class Written(NamedTuple):
@@ -75,6 +81,7 @@ class Place:
     coalesces         whether a newer record replaces an older one of the same tea in the digest
     durability        2: an own write is due at once, outside the digest, and answered once the queue has it
     replaces_damaged  whether gossip takes the place of a damaged value; otherwise that waits for its repair
+    tells_requests    whether gossip says whose write it tells of
     """
 
     shard_id: int
@@ -84,6 +91,7 @@ class Place:
     coalesces: bool = False
     durability: int = 1
     replaces_damaged: bool = True
+    tells_requests: bool = False
 
     @property
     def name(self):
@@ -126,6 +134,17 @@ class Digest:
             self.texts = kept
 
 
+class Merged(NamedTuple):
+    """What one write or gossip record came to: `stored`, `stale` or `same` of a write, `changed`, `same` or `aside` (it
+    cannot be merged) of gossip. `value` is what stands then; of what went aside, what was told."""
+
+    primary: str
+    tea: str
+    value: Value
+    request: str | None
+    outcome: str
+
+
 @dataclass
 class Changes:
     """What is to be stored, in one piece, after a part of a step."""
@@ -139,6 +158,7 @@ class Changes:
     due_at_once: list = field(default_factory=list)  # Records that become due without having been in the digest
     set_aside: list = field(default_factory=list)  # JSON texts that came as gossip, and cannot be merged
     repaired: int = 0  # how many of the values take the place of damaged ones
+    merged: list = field(default_factory=list, compare=False)  # Merged of each write and record, for the trace
 
     def __bool__(self):
         """Whether there is anything to store."""
@@ -161,9 +181,11 @@ def merge_writes(place, values, digest, writes, changes=None):
         outcome = before if isinstance(before, Damaged) else _written(write, before)
         written.append(outcome)
         if isinstance(outcome, Written):
-            if outcome.value is not before:
-                changes.values[write.tea] = outcome.value
-            _remember_own(place, changes, digest, Record(place.name, write.tea, outcome.value))
+            value, what = outcome
+            if value is not before:
+                changes.values[write.tea] = value
+            changes.merged.append(Merged(place.name, write.tea, value, write.request, what))
+            _remember_own(place, changes, digest, _record(place, place.name, write.tea, value, write.request))
     return written, changes
 
 
@@ -191,13 +213,13 @@ def merge_gossip(place, values, digest, records, changes=None):
     that it goes round at most once and a bit; one that nobody can stop would cost every step for ever.
     """
     changes = Changes() if changes is None else changes
-    for primary, tea, told in records:
+    for primary, tea, told, request in records:
         if primary == place.name:
             continue
         before = changes.values.get(tea, values[tea])
         if isinstance(before, Damaged):
             if not place.replaces_damaged:
-                _remember(place, changes, digest, Record(primary, tea, told))
+                _remember(place, changes, digest, _record(place, primary, tea, told, request))
                 continue
             if not told.siblings:
                 continue
@@ -205,13 +227,15 @@ def merge_gossip(place, values, digest, records, changes=None):
             before = UNRATED
         after = merge_held(before, told)
         if after is None:
-            changes.set_aside.append(encode_record(Record(primary, tea, told)))
+            changes.set_aside.append(encode_record(Record(primary, tea, told, request)))
+            changes.merged.append(Merged(primary, tea, told, request, "aside"))
             continue
+        changes.merged.append(Merged(primary, tea, after, request, "same" if after is before else "changed"))
         if after is not before:
             changes.values[tea] = after
         elif not place.knows(primary):
             continue
-        _remember(place, changes, digest, Record(primary, tea, after))
+        _remember(place, changes, digest, _record(place, primary, tea, after, request))
     return changes
 
 
@@ -220,6 +244,11 @@ def merge_held(before, told):
     if len(before.siblings) + len(told.siblings) > MOST_HELD:
         return None
     return merge(before, told.siblings)
+
+
+def _record(place, primary, tea, value, request):
+    """The Record that this shard tells. As in the course it says nothing of requests, unless it is to."""
+    return Record(primary, tea, value, request if place.tells_requests else None)
 
 
 def _remember_own(place, changes, digest, record):

@@ -15,17 +15,32 @@ def operation_of(asked):
     """The Write, Read or Delete that one batch.Operation asks for. Raises a Problem for a name that is none."""
     tea = web.tea_name(asked.tea)
     if asked.method == "PUT":
-        return Write(tea, wire.sibling_of(asked.rated))
-    return Read(tea, asked.weak) if asked.method == "GET" else Delete(tea)
+        return Write(tea, wire.sibling_of(asked.rated), asked.request)
+    return Read(tea, asked.weak, asked.request) if asked.method == "GET" else Delete(tea, asked.request)
 
 
 def outcomes_of(shard, operations):
     """The batch.Outcome of each of these operations, carried out in one step."""
+    shard.trace.arrived(operations)
     try:
         came_to = shard.step(operations)
     except (Busy, StoreDown, StoreUnsure) as error:
         came_to = [error] * len(operations)
-    return [outcome_of(*each) for each in zip(operations, came_to, strict=True)]
+    outcomes = [outcome_of(*each) for each in zip(operations, came_to, strict=True)]
+    shard.trace.answered(operations, outcomes)
+    return outcomes
+
+
+def stored_outcome(shard, tea):
+    """What is stored of this tea, as the batch.Outcome of a read, but without a step: no gossip is taken for it."""
+    try:
+        value = shard.store.peek([tea])[tea]
+    except StoreDown as error:
+        value = error
+    outcome = outcome_of(Read(tea), value)
+    if isinstance(value, Value) and value.siblings:
+        outcome.clock = value.clock.asDict()
+    return outcome
 
 
 def outcome_of(operation, came_to):

@@ -13,6 +13,7 @@ from emporium.failures import NotReached
 from emporium.gather import Gatherer
 from emporium.guard import Guarded
 from emporium.peers import Peer
+from emporium.trace import Nothing
 
 SHARD_S = 1.0  # for the shard to answer, and for an operation to wait until it is sent
 ALL_S = 2.0  # for both
@@ -27,8 +28,10 @@ class ShardPeer:
     those beyond are refused at once, as NotReached. One that does not gather sends each operation by itself.
     """
 
-    def __init__(self, name, port, most_waiting, gathers=True):
+    def __init__(self, name, port, most_waiting, gathers=True, trace=None):
+        """`trace` is told which operations are sent, and with how many others; None: nobody is."""
         self.name = name
+        self._trace = trace or Nothing()
         self._gathers = gathers
         self._guarded = Guarded(Peer(name, "127.0.0.1", port, SHARD_S, most_waiting))
         self.url = self._guarded.url
@@ -75,11 +78,13 @@ class ShardPeer:
     def _send_alone(self, operation, deadline_s=None):
         body = wire.encode(operation.rated) if operation.rated else None
         path = f"/rating/{quote(operation.tea, safe='')}"
+        self._trace.sent([operation], self.name)
         return self._guarded.call(operation.method, path, body, deadline_s, WEAK if operation.weak else ())
 
     def _carry(self, operations):
         if len(operations) == 1:
             return [self._send_alone(operations[0])]
+        self._trace.sent(operations, self.name)
         answer = self._guarded.call_ours("/operations", batch.encode_operations(operations))
         if answer is None:  # a plain shard
             return [ALONE] * len(operations)

@@ -26,6 +26,7 @@ from emporium.supervisor import Supervisor
 COLOURS = {"lb": "green", "q": "yellow", "db": "cyan", "r": "magenta"}
 DOWN_S = 30
 WATCH_S = 0.05
+KEPT_EVENTS = 4096  # of each service, for GET /trace
 READY_S = 5.0  # for shards whose memory is whole to serve
 
 
@@ -47,10 +48,13 @@ def up(asked):
                 folder,
                 logs.of,
                 programs,
-                queue_options={"data-dir": str(folder / "q"), "fsync": "group"},
+                queue_options={"data-dir": str(folder / "q"), "fsync": "group", "trace": KEPT_EVENTS},
+                balancer_options={"trace": KEPT_EVENTS},
                 shard_options=lambda index: {
                     **guarded_options(folder / f"db{index}"),
                     "durability": asked.durability,
+                    "trace": KEPT_EVENTS,
+                    "gossip-ids": True,
                 },
             )
             cluster.is_cancelled = lambda: told.count > 0

@@ -3,7 +3,8 @@
     app = create_app_for("db0", threads, checks=..., status=...)     /healthz, /readyz, /status, problem+json errors
     body = json_body()                                               or a Problem, which becomes the answer
 
-An error is `application/problem+json` (RFC 9457): {"type": "about:blank", "title", "status", "detail"}.
+An error is `application/problem+json` (RFC 9457): {"type": "about:blank", "title", "status", "detail"}. Every answer,
+errors among them, has the id of its request: X-Request-ID (emporium/requestid.py).
 
 A request holds a thread until it is answered. So that no kind of trouble holds all of them, only a part of them may
 wait for one thing, and the others are refused with a 503 at once.
@@ -22,7 +23,7 @@ from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.routing import BaseConverter, MapAdapter
 from werkzeug.sansio.utils import get_content_length
 
-from emporium import wire
+from emporium import requestid, wire
 from emporium.bulkhead import Bulkhead
 
 log = logging.getLogger(__name__)
@@ -93,12 +94,18 @@ class App(Flask):
         self._requests = Bulkhead(threads - max(1, threads // 8), lambda: unavailable(f"{service} has its hands full"))
         self._is_full = is_full
         self.at_stop = self.at_end = lambda: None  # called when the server is told to end, and when its work is done
+        self.on_stop = []  # likewise at_stop, of those who have a part in this application
         self.exit_code = 0
         # At most half of them wait for bodies, a quarter of that half for those of our own services: else strangers
         # who stall would keep the shards from their queue.
         full = f"{service} waits for too many bodies already"
         self.bodies = Bulkhead(threads // 2 - threads // 8, lambda: unavailable(full))
         self.own_bodies = Bulkhead(threads // 8, lambda: unavailable(full))
+
+    def stop(self):
+        """The server is told to end: nobody is to wait any longer for what may come."""
+        for each in (*self.on_stop, self.at_stop):
+            each()
 
     def fail(self, why):
         """End this process, which cannot do its work any more, as soon as its requests are answered: exit code 1."""
@@ -108,6 +115,18 @@ class App(Flask):
             os.kill(os.getpid(), signal.SIGTERM)
 
     def wsgi_app(self, environ, start_response):
+        """The answer, with the id of its request."""
+        request_id = requestid.begin(environ)
+
+        def start(status, headers, *failure):
+            return start_response(status, [*headers, ("X-Request-ID", request_id)], *failure)
+
+        try:
+            return self.answer_at_the_door(environ, start)
+        finally:
+            requestid.end()
+
+    def answer_at_the_door(self, environ, start_response):
         """Refuse at the door, before anything is read, what would only be refused later: that must cost little."""
         environ.pop("HTTP_UPGRADE", None)  # we offer none, so it is to be ignored; Flask would look for such a path
         if environ["PATH_INFO"] == "/healthz":

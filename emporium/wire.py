@@ -4,6 +4,7 @@
     a reading    {"rating": 2.5, "choices": [2, 3], "clocks": [{"c0": 1}, {"c1": 3}]}    the answer to a GET
     a record     {"primary": "db0", "key": "white-tea", "rating": 2.5, "choices": [2, 3],
                   "clocks": [{"c0": 1}, {"c1": 3}]}                                  gossip on a channel
+                  and beyond the course "request": "7f3a90c2", whose write it tells of
 
 Everything that comes from outside is checked here, once; what leaves this module is finite, typed and in
 canonical form. A message names the field at fault and what was expected.
@@ -17,6 +18,7 @@ from typing import Annotated, NamedTuple
 import msgspec
 from msgspec import Meta, Raw
 
+from emporium.requestid import is_id
 from emporium.siblings import UNRATED, Sibling, Value, as_stored, merge
 from vectorclock import VectorClock
 
@@ -88,20 +90,29 @@ class Readiness(msgspec.Struct):
 class GossipBody(msgspec.Struct):
     """A gossip record as it comes: from our shards, from the course's, or from a person with curl.
 
-    Its `rating` may be anything, even missing: a mean is derived from the choices, never taken over.
+    Its `rating` may be anything, even missing: a mean is derived from the choices, never taken over. So may its
+    `request`, which counts where it is the id of one.
     """
 
     primary: Text
     key: Text
     choices: Annotated[Choices, Meta(max_length=MOST_TOLD)]
     clocks: Clocks | TaggedClocks
+    request: object = None
 
     def __post_init__(self):
         if len(self.key.encode()) > NAME_LIMIT_BYTES or "/" in self.key:
             raise ValueError(f"key must name a tea: at most {NAME_LIMIT_BYTES} bytes, and no slash")
-        clocks = self.clocks.clocks if isinstance(self.clocks, TaggedClocks) else self.clocks
-        if max(map(len, clocks), default=0) > MOST_ENTRIES:
+        if max(map(len, self.plain_clocks), default=0) > MOST_ENTRIES:
             raise ValueError(f"one of the clocks has more than {MOST_ENTRIES} entries")
+
+    @property
+    def tea(self):
+        return unicodedata.normalize("NFC", self.key)
+
+    @property
+    def plain_clocks(self):
+        return self.clocks.clocks if isinstance(self.clocks, TaggedClocks) else self.clocks
 
 
 class Home(msgspec.Struct):
@@ -112,11 +123,15 @@ class Home(msgspec.Struct):
 
 
 class Record(NamedTuple):
-    """Gossip about one tea: its value as it stands at the sender, and the shard that took the write."""
+    """Gossip about one tea: its value as it stands at the sender, and the shard that took the write.
+
+    request  the id of the request that was that write, of several the newest; None where nobody says
+    """
 
     primary: str
     key: str
     value: Value
+    request: str | None = None
 
 
 _decoders = {}  # {id of a shape: its decoder, which keeps the shape and so the id}
@@ -250,14 +265,17 @@ def siblings_of(choices, clocks):
 
 
 def record_of(record):
-    """The Record as a dict, as it stands in JSON."""
-    return {
+    """The Record as a dict, as it stands in JSON: the course's, and `request` only where there is one."""
+    told = {
         "primary": record.primary,
         "key": record.key,
         "rating": record.value.rating,
         "choices": choices_of(record.value),
         "clocks": clocks_of(record.value),
     }
+    if record.request is not None:
+        told["request"] = record.request
+    return told
 
 
 def encode_record(record):
@@ -267,9 +285,8 @@ def encode_record(record):
 def decode_record(text):
     """A gossip record, its value in canonical form. Raises BadJSON or BadShape."""
     body = decode(text, GossipBody)
-    clocks = body.clocks.clocks if isinstance(body.clocks, TaggedClocks) else body.clocks
-    value = merge(UNRATED, siblings_of(body.choices, clocks))
-    return Record(body.primary, unicodedata.normalize("NFC", body.key), value)
+    value = merge(UNRATED, siblings_of(body.choices, body.plain_clocks))
+    return Record(body.primary, body.tea, value, body.request if is_id(body.request) else None)
 
 
 # ---- between shard and queue: many records a call

@@ -1,0 +1,67 @@
+"""Which request this thread is at work on: its id, and the distributed trace that it belongs to, if any.
+
+    X-Request-ID: 7f3a90c2d41b55e8        1 to 64 characters out of A-Z a-z 0-9 . _ -
+    traceparent: 00-<32 hex digits>-<16 hex digits>-<2 hex digits>
+
+A service answers with the id that it was given, or makes one. It goes with every call that the request leads to, and
+stands in every line that is logged meanwhile. A traceparent is only passed on.
+
+Source: https://www.w3.org/TR/trace-context/ for the second.
+"""
+
+import os
+import re
+import threading
+
+NONE = "-"  # in the log, outside of any request
+
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+_PARENT_IDS = r"-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+# A later version than 00 may go on behind the flags; ff is none.
+_PARENT = re.compile(rf"(?:00{_PARENT_IDS}|(?!00|ff)[0-9a-f]{{2}}{_PARENT_IDS}(?:-[!-~]{{0,200}})?)\Z")
+
+
+class _Here(threading.local):
+    request = None
+    traceparent = None
+
+
+here = _Here()
+
+
+def is_id(text):
+    """Whether this is an id as it should be."""
+    return type(text) is str and _ID.match(text) is not None
+
+
+def is_traceparent(text):
+    """Whether this is a traceparent as it should be."""
+    return type(text) is str and _PARENT.match(text) is not None
+
+
+def begin(environ):
+    """Note whose request this is, from its headers. Returns its id."""
+    given = environ.get("HTTP_X_REQUEST_ID")
+    here.request = given if is_id(given) else os.urandom(8).hex()
+    parent = environ.get("HTTP_TRACEPARENT")
+    here.traceparent = parent if parent is not None and is_traceparent(parent) else None
+    return here.request
+
+
+def end():
+    """This thread is done with it."""
+    here.request = here.traceparent = None
+
+
+def headers():
+    """The lines that pass it on with a call; none outside of a request."""
+    if here.request is None:
+        return ()
+    named = f"X-Request-ID: {here.request}"
+    return (named,) if here.traceparent is None else (named, f"traceparent: {here.traceparent}")
+
+
+def add_to_record(record):
+    """A filter for handlers of the log, which lets all pass: `%(request)s` is the id, or "-"."""
+    record.request = here.request or NONE
+    return True
