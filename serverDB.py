@@ -190,7 +190,7 @@ class Shard:
         found.values |= self.store.load_more({record.key for record in records} - found.values.keys())
         of_writes = len(changes.merged)
         merge_gossip(self.place, found.values, found.digest, records, changes)
-        self.trace.heard(records, changes.merged[of_writes:])
+        self.trace.heard(records, changes.merged[of_writes:], senseless)
         changes.set_aside += senseless
         return left
 

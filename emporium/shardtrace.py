@@ -37,14 +37,17 @@ class ShardTrace:
         for primary, tea, value, request, outcome in merged:
             self._record("merged", tea, request, value, primary=primary, outcome=outcome)
 
-    def heard(self, records, merged):
-        """These Records came from the predecessor, and were merged; those that came home were dropped."""
+    def heard(self, records, merged, senseless):
+        """These Records came from the predecessor, and were merged; those that came home were dropped. Beside them came
+        so many `senseless` texts."""
         channel, name = self._place.predecessor, self._place.name
         for primary, tea, value, request in records:
             self._record("heard", tea, request, value, primary=primary, channel=channel)
             if primary == name:
                 self._record("merged", tea, request, value, primary=primary, outcome="home")
         self.merged(merged)
+        for _ in senseless:
+            self._record("merged", outcome="aside")
 
     def stored(self, changes, digest):
         """These Changes are in Redis; `digest` is the Digest as it stood before."""
