@@ -139,7 +139,7 @@ class QSettings(msgspec.Struct, frozen=True, rename="kebab"):
     threads: Threads = 128
     data_dir: str | None = None
     fsync: Fsync = "group"
-    segment_bytes: HowMany = 16 * 2**20
+    segment_bytes: HowManyBytes = 16 * 2**20
     most_records: HowMany = 1_000_000
     most_bytes: HowMany = 256 * 2**20
     trace: Events = 0

@@ -174,6 +174,7 @@ def test_the_setting_of_another_server_is_unknown_here():
         (QSettings, '{"port": 0}', "port: Expected `int` >= 1"),
         (QSettings, '{"nq": 0}', "nq: Expected `int` >= 1"),
         (QSettings, '{"ndb": "4"}', "ndb: Expected `int`, got `str`"),
+        (QSettings, '{"segment-bytes": 4611686018427387904}', "segment-bytes: Expected `int` <= 1152921504606846976"),
     ],
     ids=name_of_case,
 )
