@@ -4,6 +4,7 @@ with Recorder(handed_on_to(port)) as shard:        or any other (method, path, b
     with shard.holding():
         ...                                        all that comes meanwhile waits
     shard.calls                                    [Call(method, path, body), ...] in the order in which they came
+    shard.headers                                  the headers of each of them
 """
 
 import json
@@ -33,7 +34,7 @@ class Recorder:
     """`answer(method, path, body)` gives (status, headers, text)."""
 
     def __init__(self, answer):
-        self.calls = []
+        self.calls, self.headers = [], []
         self._answer = answer
         self._may_pass = threading.Event()
         self._may_pass.set()
@@ -48,7 +49,8 @@ class Recorder:
         finally:
             self._may_pass.set()
 
-    def answer(self, *call):
+    def answer(self, headers, *call):
+        self.headers.append(headers)
         self.calls.append(Call(*call))
         self._may_pass.wait()
         return self._answer(*call)
@@ -80,7 +82,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _handle(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        status, headers, text = self._recorder.answer(self.command, self.path, body)
+        status, headers, text = self._recorder.answer(self.headers, self.command, self.path, body)
         self.send_response(status)
         for name, value in {"Content-Type": "application/json", **headers, "Content-Length": len(text)}.items():
             self.send_header(name, str(value))
