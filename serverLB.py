@@ -108,6 +108,13 @@ def create_app(settings, draw=random.randrange):
         with lists:
             return web.answer(collect(shards))
 
+    if settings.view_port is not None:
+        view = f"http://127.0.0.1:{settings.view_port}/"
+
+        @app.get("/")
+        def lead_to_the_view():
+            return web.answer({"view": view}, {"Location": view}, status=302)
+
     return app
 
 

@@ -25,7 +25,8 @@ class Cluster:
 
     `log_of(name)` gives what Service takes as its log. `programs` are the RedisPrograms. `redis_options` go beyond
     those of redis_service, `queue_options` beyond the course's settings of a queue, and `shard_options(index)` beyond
-    those of a shard; None for the course's alone. Use it in a `with` statement, or call `stop` whatever happens.
+    those of a shard, `balancer_options` likewise; None for the course's alone. `view_options` go beyond where the view finds the others; None for no
+    view. Use it in a `with` statement, or call `stop` whatever happens.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Cluster:
         queue_options=None,
         shard_options=None,
         balancer_options=None,
+        view_options=None,
     ):
         self.layout, self.ndb, self.digest_length = layout, ndb, digest_length
         self.redis = [
@@ -62,23 +64,28 @@ class Cluster:
             )
             for index in range(ndb)
         ]
-        self.load_balancer = python_service(
-            "lb",
-            "serverLB.py",
-            layout.lb,
-            log_of,
-            {"id": 0, "port": layout.lb, "ndb": ndb, "db-base-port": layout.db(0), **(balancer_options or {})},
-        )
+        balancer_settings = {"id": 0, "port": layout.lb, "ndb": ndb, "db-base-port": layout.db(0)}
+        self.view = None
+        if view_options is not None:
+            balancer_settings["view-port"] = layout.view
+            of_view = {**view_settings(layout, ndb), **view_options}
+            self.view = python_service("view", "serverView.py", layout.view, log_of, of_view)
+        balancer_settings |= balancer_options or {}
+        self.load_balancer = python_service("lb", "serverLB.py", layout.lb, log_of, balancer_settings)
         self.patience_s = START_S
         self.is_cancelled = lambda: False
 
     @property
     def services(self):
-        return [*self.redis, self.queue, *self.shards, self.load_balancer]
+        return [*self.redis, self.queue, *self.shards, self.load_balancer, *self._views]
+
+    @property
+    def _views(self):
+        return [] if self.view is None else [self.view]
 
     def start(self):
         """Start all and wait until each answers. Raises PortTaken, or StartFailed with everything stopped again."""
-        self.layout.require_free(self.ndb)
+        self.layout.require_free(self.ndb, with_view=self.view is not None)
         self.start_these(self.services)
 
     def start_these(self, services):
@@ -108,7 +115,7 @@ class Cluster:
 
     def stop(self):
         """Stop what runs, those who ask before those who are asked."""
-        for tier in ([self.load_balancer], self.shards, [self.queue], self.redis):
+        for tier in (self._views, [self.load_balancer], self.shards, [self.queue], self.redis):
             stop_these(tier)
 
     def kill(self):
@@ -134,6 +141,18 @@ def shard_settings(index, layout, ndb, digest_length):
         "qport": layout.q,
         "digest-length": digest_length,
         "baseDBport": layout.db(0),
+    }
+
+
+def view_settings(layout, ndb):
+    """Where the view finds the others."""
+    return {
+        "port": layout.view,
+        "ndb": ndb,
+        "lb-port": layout.lb,
+        "db-base-port": layout.db(0),
+        "qport": layout.q,
+        "redis-base-port": layout.redis(0),
     }
 
 

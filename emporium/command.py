@@ -95,6 +95,7 @@ def parser():
     made.add_argument(
         "--no-restart", dest="restart", action="store_false", help="leave dead what dies, rather than start it again"
     )
+    made.add_argument("--no-view", dest="view", action="store_false", help="show it to no browser")
     made.add_argument("--detach", action="store_true", help="run behind the terminal; ./tea down ends it")
 
     made = command("down", run_down, "end a running cluster", "./tea down")
@@ -181,6 +182,7 @@ def run_up(asked):
     again += ["--durability", str(asked.durability)]
     again += ["--data", os.path.abspath(asked.data), "--port-base", str(asked.port_base)]
     again += ["--fresh"] * asked.fresh + ["--no-restart"] * (not asked.restart)
+    again += ["--no-view"] * (not asked.view)
     return up.up_detached(again, asked.port_base)
 
 

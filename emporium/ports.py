@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import psutil
 
 COURSE_BASE = 2500
-FREE_BASES = range(10_000, 28_000)  # of layouts that anybody may have
+FREE_BASES = range(10_000, 27_000)  # of layouts that anybody may have
 
 
 class PortTaken(Exception):
@@ -58,26 +58,31 @@ class Ports:
     def q(self):
         return self.base + 3500
 
+    @property
+    def view(self):
+        return self.base + 5500
+
     def db(self, index):
         return self.base + 500 + index
 
     def redis(self, index):
         return self.base + 3055 + index
 
-    def all(self, ndb):
+    def all(self, ndb, with_view=True):
         """{service name: port}."""
-        return {
+        ports = {
             **{f"r{index}": self.redis(index) for index in range(ndb)},
             "q": self.q,
             **{f"db{index}": self.db(index) for index in range(ndb)},
             "lb": self.lb,
         }
+        return ports | {"view": self.view} if with_view else ports
 
-    def require_free(self, ndb):
+    def require_free(self, ndb, with_view=False):
         """Raises PortTaken that names each taken port and its holder."""
         taken = [
             f"port {port} for {name} is taken: {holder_of(port) or 'by a connection that is just closing'}"
-            for name, port in self.all(ndb).items()
+            for name, port in self.all(ndb, with_view).items()
             if not is_free(port)
         ]
         if taken:

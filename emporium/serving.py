@@ -28,6 +28,7 @@ LINE = "%(asctime)s %(levelname)s [%(request)s] %(message)s"
 HEADERS_S = 10  # for a request to say all its headers; a kept connection may be idle for as long
 HEADERS_BYTES = 32 * 1024
 MOST_CONNECTIONS = 4096
+UNSENT_BYTES = 256 * 1024  # that the kernel keeps for a client that may stall
 
 
 def log_to(logfile):
@@ -51,9 +52,10 @@ class OneProcessServer(MTServer):
     worker nothing depends on it. What is overridden here is granian's inside: the version is pinned.
     """
 
-    def __init__(self, app, **settings):
+    def __init__(self, app, stalled_s, **settings):
         super().__init__(**settings)
         self._app = app
+        self._stalled_s = stalled_s
         self.main_loop_interrupt = _Interrupt()
         self.signal_handler_reload = self.signal_handler_interrupt  # SIGHUP, of a closed terminal, ends it too
 
@@ -63,6 +65,9 @@ class OneProcessServer(MTServer):
     def _init_shared_socket(self):
         # granian's own socket has SO_REUSEPORT: a second server on the port would start, and get half the requests.
         listener = _bind(self.bind_addr, self.bind_port)
+        if self._stalled_s is not None:  # connections inherit these
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self._stalled_s * 1000)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNSENT_BYTES)
         listener.listen(self.backlog)
         listener.setblocking(False)
         self._shd = SocketHolder(listener.detach(), False, self.backlog)
@@ -111,15 +116,19 @@ class _Interrupt:
         """Nothing to clear: `wait` takes what has come."""
 
 
-def serve(app, service, host, port):
+def serve(app, service, host, port, stalled_s=None):
     """Serve the application, an emporium.web.App, until SIGTERM or SIGINT: the listener closes at once, and what is
     in flight has 5 s to finish. Never returns: exits 0 then, 1 when the application failed, or
-    when the port is taken, naming its holder."""
+    when the port is taken, naming its holder.
+
+    stalled_s  for how long a client may take nothing of an answer before its connection is cut; None for ever
+    """
     _allow_many_connections()
     try:
         address = socket.gethostbyname(host)
         server = OneProcessServer(
             app,
+            stalled_s,
             target=service,
             address=address,
             port=port,

@@ -44,6 +44,7 @@ class LBSettings(msgspec.Struct, frozen=True, rename="kebab"):
                   be answered
     gather        ours: whether requests that wait for a shard together travel together; false sends each by itself
     trace         ours: how many of the newest events are kept in memory for GET /trace; 0 for none
+    view-port     ours: the port of the view on this machine, where GET / leads; null: there is none, and GET / is a 404
     """
 
     id: Index = 0
@@ -55,6 +56,7 @@ class LBSettings(msgspec.Struct, frozen=True, rename="kebab"):
     threads: Threads = 144
     gather: bool = True
     trace: Events = 0
+    view_port: Port | None = None
 
 
 class DBSettings(msgspec.Struct, frozen=True, rename="kebab"):
@@ -176,8 +178,37 @@ class LogSettings(msgspec.Struct, frozen=True, rename="kebab"):
         return str(ROOT / "var" / "log-service") if self.data_dir is None else self.data_dir
 
 
+class ViewSettings(msgspec.Struct, frozen=True, rename="kebab"):
+    """Of serverView.py. All of them are ours.
+
+    id               which view this is; it only names the process
+    port             where it listens
+    logfile          a file that gets the log besides standard error, rotated at 5 MB; null for none
+    host             the address to listen on; anything but 127.0.0.1 opens the view to the network
+    threads          how many requests it answers at once; an open page holds one of them, and 100 may be open
+    ndb              how many shards there are
+    lb-port          where the load balancer listens
+    db-base-port     shard i is at this port + i
+    qport            where the queue listens
+    redis-base-port  the Redis of shard i is at this port + i
+    lab-socket       where the launcher of the cluster is told to break and to mend, a Unix socket; null: nothing may be
+    """
+
+    id: Index = 0
+    port: Port = 8000
+    logfile: str | None = None
+    host: str = "127.0.0.1"
+    threads: Threads = 160
+    ndb: HowMany = 4
+    lb_port: Port = 2500
+    db_base_port: Port = 3000
+    qport: Port = 6000
+    redis_base_port: Port = 5555
+    lab_socket: Annotated[str, Meta(min_length=1)] | None = None
+
+
 def names_of(shape):
-    """The settings of LBSettings, DBSettings, QSettings or LogSettings as they are written in the JSON argument."""
+    """The settings of one of the shapes above as they are written in the JSON argument."""
     return [field.encode_name for field in msgspec.structs.fields(shape)]
 
 
@@ -202,6 +233,8 @@ def read(shape, text, port_name="port", environ=None):
     ]
     if shape is LBSettings and settings.db_base_port + settings.ndb - 1 > 65535:
         raise ValueError(f"db-base-port: {settings.ndb} shards from {settings.db_base_port} on are beyond port 65535")
+    if shape is ViewSettings and max(settings.db_base_port, settings.redis_base_port) + settings.ndb - 1 > 65535:
+        raise ValueError(f"ndb: the ports of {settings.ndb} shards, or of their Redis servers, are beyond 65535")
     if shape is DBSettings and 1 < len(settings.servers) <= settings.id:
         raise ValueError(f"servers: {len(settings.servers)} are listed, and id {settings.id} is beyond them")
     if shape is DBSettings and settings.anti_entropy_s and settings.data_dir is None:

@@ -23,7 +23,7 @@ from emporium.ports import COURSE_BASE, Ports, PortTaken
 from emporium.service import StartFailed
 from emporium.supervisor import Supervisor
 
-COLOURS = {"lb": "green", "q": "yellow", "db": "cyan", "r": "magenta"}
+COLOURS = {"lb": "green", "q": "yellow", "db": "cyan", "r": "magenta", "view": "blue"}
 DOWN_S = 30
 WATCH_S = 0.05
 KEPT_EVENTS = 4096  # of each service, for GET /trace
@@ -39,7 +39,7 @@ def up(asked):
     layout = Ports(asked.port_base)
     try:
         programs = redisbinary.find_or_install()
-        _require_free(layout, asked.ndb)
+        _require_free(layout, asked.ndb, asked.view)
         with datafolder.opened(asked.data, asked.ndb, asked.fresh) as folder, Logs(folder / "log", asked.quiet) as logs:
             cluster = Cluster(
                 layout,
@@ -56,6 +56,7 @@ def up(asked):
                     "trace": KEPT_EVENTS,
                     "gossip-ids": True,
                 },
+                view_options={} if asked.view else None,
             )
             cluster.is_cancelled = lambda: told.count > 0
             told.on_second = cluster.kill
@@ -201,10 +202,10 @@ class Logs:
         return log
 
 
-def _require_free(layout, ndb):
+def _require_free(layout, ndb, with_view):
     """Raises PortTaken, which also says when it is a cluster of ours that is in the way."""
     try:
-        layout.require_free(ndb)
+        layout.require_free(ndb, with_view)
     except PortTaken as error:
         if any(note.port_base == layout.base for note in running.find_all()):
             base = "" if layout.base == COURSE_BASE else f" --port-base {layout.base}"
@@ -245,7 +246,9 @@ def _addresses(services, port_base):
     first_redis = next(service for service in services if service.name == "r0")
     rows = "\n".join(f"  {service.name:<4} {service.url}" for service in services)
     put = """curl -XPUT -H'Content-type: application/json' -d'{"rating": 1, "clock": {"c0":1}}'"""
+    views = [f"\nSee it work: http://localhost:{service.port}/\n" for service in services if service.name == "view"]
     return (
-        f"\nThe Tea Emporium is open:\n{rows}\n\nTry:\n  {put} {url}\n  curl {url}\n  curl '{url}?consistency=weak'\n"
+        f"\nThe Tea Emporium is open:\n{rows}\n{''.join(views)}\n"
+        f"Try:\n  {put} {url}\n  curl {url}\n  curl '{url}?consistency=weak'\n"
         f"and look inside with: {cli} -p {first_redis.port} keys '*'\n"
     )

@@ -28,7 +28,7 @@ def turn_of(item):
 
 def bases_of(worker):
     """Where the layouts of a lane may begin ("gw0", "gw1"), so that no port of the one is ever one of the other."""
-    return range(21_000, 28_000) if worker == "gw1" else range(10_000, 17_000)
+    return range(21_000, 27_000) if worker == "gw1" else range(10_000, 15_000)
 
 
 class Lanes(LoadFileScheduling):

@@ -19,13 +19,14 @@ def tea(*words, **options):
 
 
 class Up:
-    """`./tea up` in the foreground, on free ports."""
+    """`./tea up` in the foreground, on free ports; without the view, unless the test is about it."""
 
-    def __init__(self, data, ndb=2, layout=None, extra=(), output=None, **options):
+    def __init__(self, data, ndb=2, layout=None, extra=(), output=None, with_view=False, **options):
         self.data = data
         self.layout = layout or Ports.find_free(ndb)
         self.base = ["--port-base", str(self.layout.base)]
         command = [*TEA, "up", "--ndb", str(ndb), "--data", str(data), *self.base, *extra]
+        command += [] if with_view else ["--no-view"]
         self._output = data.parent / f"{data.name}.out"
         with open(self._output, "w") as file:
             output = output or file
