@@ -18,7 +18,7 @@ from flask import request
 from emporium import serving, web, wire
 from emporium.bulkhead import Bulkhead
 from emporium.settings import ViewSettings, from_command_line
-from emporium.view import door, files
+from emporium.view import door, files, teas
 from emporium.view.hub import Hub, Stream
 from emporium.view.poller import Poller
 from emporium.view.ring import Ring
@@ -70,6 +70,8 @@ def create_app(settings):
             raise
         page.on_close = pages.__exit__
         return Stream(page)
+
+    teas.add_routes(app, ring)
 
     def fresh_state():
         return wire.encode(poller.state())
