@@ -18,7 +18,7 @@ from flask import request
 from emporium import serving, web, wire
 from emporium.bulkhead import Bulkhead
 from emporium.settings import ViewSettings, from_command_line
-from emporium.view import door, files, teas
+from emporium.view import door, files, teas, traces
 from emporium.view.hub import Hub, Stream
 from emporium.view.poller import Poller
 from emporium.view.ring import Ring
@@ -30,7 +30,7 @@ STALLED_S = 30  # a page that takes nothing for so long is cut
 
 
 def create_app(settings):
-    ring = Ring(settings)
+    ring = Ring(settings, traces.Traces())
     urls = {peer.name: peer.url for peer in ring.peers}
     hub = Hub()
     poller = Poller(ring, Places(urls, settings.ndb, settings.lab_socket is not None), hub)
@@ -72,6 +72,7 @@ def create_app(settings):
         return Stream(page)
 
     teas.add_routes(app, ring)
+    traces.add_routes(app, ring)
 
     def fresh_state():
         return wire.encode(poller.state())

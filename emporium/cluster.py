@@ -24,9 +24,9 @@ class Cluster:
     """N shards, each with its Redis, a queue and a load balancer.
 
     `log_of(name)` gives what Service takes as its log. `programs` are the RedisPrograms. `redis_options` go beyond
-    those of redis_service, `queue_options` beyond the course's settings of a queue, and `shard_options(index)` beyond
-    those of a shard, `balancer_options` likewise; None for the course's alone. `view_options` go beyond where the view finds the others; None for no
-    view. Use it in a `with` statement, or call `stop` whatever happens.
+    those of redis_service; `queue_options`, `shard_options(index)` and `balancer_options` beyond the course's settings
+    of each; None for the course's alone. `view_options` go beyond where the view finds the others; None for no view.
+    Use it in a `with` statement, or call `stop` whatever happens.
     """
 
     def __init__(

@@ -84,7 +84,14 @@ class Trace:
             lost += more_lost
             chosen = self._chosen(found, most, tea, request)
         events, last = chosen
-        return {"service": self.service, "life": self.life, "next": last or after, "lost": lost, "events": events}
+        return {
+            "service": self.service,
+            "life": self.life,
+            "next": last or after,
+            "newest": self._count,
+            "lost": lost,
+            "events": events,
+        }
 
     def wake(self):
         """Let nobody wait any longer."""

@@ -57,10 +57,11 @@ class Hub:
             self._changed.notify_all()
 
     def wait_for_pages(self):
-        """Returns when a page is open, or the hub is closed."""
+        """Whether none was open: returns when one is, or the hub is closed."""
         with self._changed:
-            while not self._pages and not self._is_closed:
-                self._changed.wait()
+            was_none = not self._pages
+            self._changed.wait_for(lambda: self._pages or self._is_closed)
+            return was_none
 
     def wait(self, seconds):
         """Returns after so many seconds, at once when the hub is closed."""

@@ -42,7 +42,8 @@ class Poller:
 
     def _run(self):
         while not self._hub.is_closed:
-            self._hub.wait_for_pages()
+            if self._hub.wait_for_pages():
+                self._ring.forget_events()
             began_s = time.monotonic()
             try:
                 self._poll()

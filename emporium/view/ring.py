@@ -51,6 +51,11 @@ class Ring:
         asked |= {f"r{index}": self._at_once.submit(_ask_redis, client) for index, client in enumerate(self.redis)}
         return {name: each.result() for name, each in asked.items()}
 
+    def forget_events(self):
+        """Those of a service that have happened until it is next asked are not new then."""
+        if self._traces:
+            self._traces.forget()
+
     def of_all(self, ask, peers):
         """[ask(peer) of each of these], all asked at once. `ask` raises nothing."""
         return list(self._at_once.map(ask, peers))

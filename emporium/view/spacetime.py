@@ -75,13 +75,9 @@ def _back(events):
     """The shard answered, and so did the load balancer."""
     for number, _ in _all(events, "answered", "lb"):
         asked = [event.get("peer") for _, event in _all(events[:number], "sent", "lb")]
-        if not asked:
-            continue
-        before = [
-            (index, event["event"]) for index, event in enumerate(events[:number]) if event["service"] == asked[-1]
-        ]
+        of_shard = [index for index in range(number) if asked and events[index]["service"] == asked[-1]]
         for name in ANSWERING:
-            if found := [index for index, what in before if what == name]:
+            if found := [index for index in of_shard if events[index]["event"] == name]:
                 yield found[-1], number
                 break
 
