@@ -22,7 +22,7 @@ import time
 
 from flask import request
 
-from emporium import batch, failpoints, replicaroutes, safequeue, serving, traceroutes, web, wire
+from emporium import batch, failpoints, labroutes, replicaroutes, safequeue, serving, traceroutes, web, wire
 from emporium.bulkhead import Bulkhead
 from emporium.failures import PeerError
 from emporium.fence import Fence, Note
@@ -392,11 +392,14 @@ def create_app(settings):
         teas = [{"tea": tea, "rating": rating, "siblings": siblings} for tea, rating, siblings in rows]
         return web.answer({"teas": teas, "next": next_page or None})
 
+    upkeep = None
     if settings.data_dir:
         upkeep = Upkeep(replica, recovery, others, settings.anti_entropy_s)
         shard.on_damage = lambda teas: (recovery.note_damage(teas), upkeep.want())
         replicaroutes.add(app, replica, recovery, upkeep)
         app.at_end = shard.say_all
+    labroutes.add_to_shard(app, upkeep, settings.lab)
+    if upkeep:
         upkeep.start()
     return app
 

@@ -17,7 +17,7 @@ Source: the assignment's "The queue service (Q)". What a channel does is in empo
 
 import sys
 
-from emporium import consumers, failpoints, logproblems, serving, traceroutes, web, wire
+from emporium import consumers, failpoints, labroutes, logproblems, serving, traceroutes, web, wire
 from emporium.channel import Limits
 from emporium.channels import Channels, TooManyChannels
 from emporium.commitlog.errors import LogError
@@ -91,6 +91,7 @@ def create_app(settings):
         return web.answer(wire.encode_taken(*taken))
 
     consumers.add_routes(app, channels, trace)
+    labroutes.add_to_queue(app, channels, settings.lab)
 
     def put_on(name, records):
         failpoints.hit("queue-put-unstored")
@@ -114,7 +115,8 @@ def create_app(settings):
 def status(settings, channels):
     fsync = settings.fsync if channels.is_durable else None
     waiting = {name: each.waiting for name, each in channels.all().items()}
-    return {"durable": channels.is_durable, "fsync": fsync, "channels": waiting}
+    told = {"durable": channels.is_durable, "fsync": fsync, "channels": waiting}
+    return told | labroutes.state_of(channels) if settings.lab else told
 
 
 def main():

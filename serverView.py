@@ -18,7 +18,7 @@ from flask import request
 from emporium import serving, web, wire
 from emporium.bulkhead import Bulkhead
 from emporium.settings import ViewSettings, from_command_line
-from emporium.view import door, files, teas, traces
+from emporium.view import door, files, labroute, teas, traces
 from emporium.view.hub import Hub, Stream
 from emporium.view.poller import Poller
 from emporium.view.ring import Ring
@@ -73,6 +73,7 @@ def create_app(settings):
 
     teas.add_routes(app, ring)
     traces.add_routes(app, ring)
+    labroute.add_routes(app, settings.lab_socket)
 
     def fresh_state():
         return wire.encode(poller.state())

@@ -71,6 +71,7 @@ class Channel:
         self._changed = threading.Condition()
         self._saving = threading.Lock()
         self._is_ending = False
+        self._gate = None  # in a lab: what is at this offset or behind it is held back; None: nothing is
         progress = shelf.load()
         end = self.log.next_offset
         floor = min(max(progress.floor, self.log.lowest_offset), end)
@@ -130,7 +131,7 @@ class Channel:
             records = self._read(floor, most if leased is None else min(most, leased - floor))
             if records:
                 cursor = wire.Cursor(self.life, records[-1].offset)
-            return [record.value for record in records], cursor, self._waiting() - len(records)
+            return [record.value for record in records], cursor, self._to_be_had() - len(records)
 
     def lease(self, most, lease_s, wait_s=0):
         """At most `most` records, as Leased, for one consumer, who has `lease_s` seconds to acknowledge them.
@@ -175,6 +176,33 @@ class Channel:
         with self._changed:
             begin = max(offset, self.log.lowest_offset)
             return self.log.read_many(begin, most, wire.MOST_BYTES) if begin < self.log.next_offset else []
+
+    def hold(self):
+        """Hold back what waits, and what comes."""
+        with self._changed:
+            if self._gate is None:
+                self._gate = self._claims.floor
+
+    def play(self):
+        """Hold nothing back any longer."""
+        with self._changed:
+            self._gate = None
+            self._changed.notify_all()
+
+    def first_held(self):
+        """The Record that is held back and would be the next one; None when there is none."""
+        with self._changed:
+            end = self.log.next_offset
+            begin = end if self._gate is None else max(self._gate, self._claims.floor)
+            waits = next((offset for offset in range(begin, end) if self._claims.is_free(offset)), None)
+            return None if waits is None else next(iter(self.log.read_many(waits, 1, 0)), None)
+
+    def let_through(self, offset):
+        """Hold this one back no longer, nor those before it."""
+        with self._changed:
+            if self._gate is not None:
+                self._gate = max(self._gate, offset + 1)
+                self._changed.notify_all()
 
     def wake(self):
         """Let nobody wait any longer."""
@@ -256,13 +284,23 @@ class Channel:
         The lock is still ours then, so that nobody else gets what we were woken for.
         """
         deadline = self._now() + seconds
-        while not self._is_ending and self._waiting() == 0 and (now := self._now()) < deadline:
+        while not self._is_ending and self._to_be_had() == 0 and (now := self._now()) < deadline:
             ends = self._claims.next_end
             self._changed.wait(min(deadline, deadline if ends is None else ends) - now)
 
     def _waiting(self):
         self._claims.end_leases(self._now())
         return self._claims.free_below(self.log.next_offset)
+
+    def _to_be_had(self):
+        """How many of those that wait are not held back."""
+        if self._gate is None:
+            return self._waiting()
+        self._claims.end_leases(self._now())
+        return sum(map(self._claims.is_free, range(self._claims.floor, self._end())))
+
+    def _end(self):
+        return self.log.next_offset if self._gate is None else min(self._gate, self.log.next_offset)
 
     def _first_waiting(self, most):
         """At most `most` Records that wait, the first ones."""
@@ -271,11 +309,11 @@ class Channel:
 
     def _read(self, offset, most):
         """Those that wait among the `most` Records from `offset` on."""
-        end = self.log.next_offset
+        end = self._end()
         if most <= 0 or offset >= end:
             return []
         try:
-            records = self.log.read_many(offset, most, wire.MOST_BYTES)
+            records = self.log.read_many(offset, min(most, end - offset), wire.MOST_BYTES)
         except Closed:  # cleared in this very moment
             return []
         # A log that was repaired leaves out what it has lost.

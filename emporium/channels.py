@@ -31,6 +31,8 @@ class Channels:
         self._most_channels = most_channels
         self._lock = threading.Condition()  # notified when a channel is made, and when nobody shall wait any longer
         self._is_ending = False
+        self.is_held = False
+        self.let_through = 0  # how many records, since they are held
         self._by_name = {}
         self._is_closed = threading.Event()
         try:
@@ -65,6 +67,8 @@ class Channels:
                 if self._is_closed.is_set():
                     raise Closed
                 channel = self._by_name[name] = Channel(self._shelves.make(name), self._limits)
+                if self.is_held:
+                    channel.hold()
                 self._lock.notify_all()
             return channel
 
@@ -127,6 +131,36 @@ class Channels:
                 raise
             self._by_name = {}
         return waited
+
+    def hold(self):
+        """Hold back all records, those that wait and those that come; they can be put all the same."""
+        with self._lock:
+            if not self.is_held:
+                self.is_held, self.let_through = True, 0
+                for channel in self._by_name.values():
+                    channel.hold()
+
+    def play(self):
+        """Hold back nothing any longer."""
+        with self._lock:
+            self.is_held = False
+            for channel in self._by_name.values():
+                channel.play()
+
+    def step(self):
+        """(name of its channel, the Record) that waits longest, which is held back no longer; None when none is.
+
+        Raises the log's errors.
+        """
+        with self._lock:
+            held = [(name, channel, channel.first_held()) for name, channel in self._by_name.items()]
+            found = [each for each in held if each[2] is not None]
+            if not found:
+                return None
+            name, channel, record = min(found, key=lambda each: each[2].timestamp)
+            channel.let_through(record.offset)
+            self.let_through += 1
+            return name, record
 
     def wake(self):
         """Let nobody wait any longer for a record."""

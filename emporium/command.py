@@ -66,7 +66,7 @@ def main(arguments=None):
 
 
 def parser():
-    from emporium import logcommand, operatorcommand  # they use what stands here
+    from emporium import labcommand, logcommand, operatorcommand  # they use what stands here
 
     top = argparse.ArgumentParser(
         prog="tea", description="The Tea Emporium: a replicated store of tea ratings.", epilog=CODES
@@ -95,6 +95,7 @@ def parser():
     made.add_argument(
         "--no-restart", dest="restart", action="store_false", help="leave dead what dies, rather than start it again"
     )
+    made.add_argument("--lab", action="store_true", help="let the view, ./tea break and ./tea hold break it on purpose")
     made.add_argument("--no-view", dest="view", action="store_false", help="show it to no browser")
     made.add_argument("--detach", action="store_true", help="run behind the terminal; ./tea down ends it")
 
@@ -152,6 +153,7 @@ def parser():
     _add_port_base(made)
 
     operatorcommand.add_to(command, _add_port_base)
+    labcommand.add_to(command, _add_port_base)
 
     logs = command(
         "log", run_log, "serve a commit log, append to it, read it, or look into its folder", "./tea log append hello"
@@ -182,7 +184,7 @@ def run_up(asked):
     again += ["--durability", str(asked.durability)]
     again += ["--data", os.path.abspath(asked.data), "--port-base", str(asked.port_base)]
     again += ["--fresh"] * asked.fresh + ["--no-restart"] * (not asked.restart)
-    again += ["--no-view"] * (not asked.view)
+    again += ["--no-view"] * (not asked.view) + ["--lab"] * asked.lab
     return up.up_detached(again, asked.port_base)
 
 

@@ -21,6 +21,7 @@ from emporium.peers import Peer
 from emporium.ports import COURSE_BASE
 
 NOTES = ROOT / "var" / "running"
+LAB = ".lab"
 ASK_S = 1.0
 # Of GET /status: whether it serves or recovers, which life of it this is, for how long the oldest of its gossip waits
 # to be sent, in seconds, and {peer: trouble} of those that it leaves alone for now.
@@ -49,26 +50,33 @@ class Note(msgspec.Struct):
     ndb: int
     data: str
     services: list[Started]
+    lab: str | None = None  # the socket that takes the commands of a lab
 
     def url(self, name):
         return next(service.url for service in self.services if service.name == name)
 
 
+def lab_path():
+    """Where the socket of this process's lab is to be."""
+    NOTES.mkdir(parents=True, exist_ok=True)
+    return NOTES / f"{os.getpid()}{LAB}"
+
+
 @contextmanager
-def noted(cluster, data):
+def noted(cluster, data, lab=None):
     """Inside, others find this cluster. Gives a function that notes it anew, for when one of its processes is another.
 
     That function raises OSError, and the note from before stands then.
     """
     path = NOTES / f"{os.getpid()}.json"
     try:
-        _write_note(path, cluster, data)
-        yield lambda: _write_note(path, cluster, data)
+        _write_note(path, cluster, data, lab)
+        yield lambda: _write_note(path, cluster, data, lab)
     finally:
         path.unlink(missing_ok=True)
 
 
-def _write_note(path, cluster, data):
+def _write_note(path, cluster, data, lab):
     me = psutil.Process()
     note = Note(
         me.pid,
@@ -77,6 +85,7 @@ def _write_note(path, cluster, data):
         cluster.ndb,
         str(data),
         [Started(service.name, service.process.pid, service.port, service.url) for service in cluster.services],
+        lab,
     )
     NOTES.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".new")
@@ -98,6 +107,7 @@ def find_all():
             notes.append(note)
         else:
             path.unlink(missing_ok=True)
+            path.with_suffix(LAB).unlink(missing_ok=True)
     return notes
 
 

@@ -127,6 +127,7 @@ def stop_these(services):
     deadline = time.monotonic() + STOP_S
     for service in services:
         service.signal(signal.SIGTERM)
+        service.signal(signal.SIGCONT)  # else one that was stopped on purpose would not hear of it
     for service in services:
         if not service.wait_for_end(max(0, deadline - time.monotonic())):
             service.kill()

@@ -7,6 +7,7 @@ An unknown setting is named in a warning; a bad value stops the start with one l
 
 import os
 import sys
+from ipaddress import ip_address
 from typing import Annotated, Literal
 
 import msgspec
@@ -22,6 +23,7 @@ HowManyBytes = Annotated[int, Meta(ge=1, le=2**60)]
 Fsync = Literal["group", "always", "interval", "never"]
 Events = Annotated[int, Meta(ge=0, le=100_000)]
 Threads = Annotated[int, Meta(ge=1, le=512)]
+Lab = bool | Literal["held"]
 
 
 class RedisAddress(msgspec.Struct, frozen=True):
@@ -75,6 +77,8 @@ class DBSettings(msgspec.Struct, frozen=True, rename="kebab"):
     slowed-to      ours, for tests of overload: at most so many teas are loaded in a second; null for no such limit
     trace          ours: how many of the newest events are kept in memory for GET /trace; 0 for none
     gossip-ids     ours: whether a gossip record says which request it tells of, beyond the course's five fields
+    lab            ours: whether people may hold up its comparisons with others, to see gossip alone (POST /lab/hold);
+                   "held": they are held up from the start
 
     Ours, for a shard that is to survive what the course assumes away; ./tea up gives them (docs/guarantees.md):
 
@@ -103,6 +107,7 @@ class DBSettings(msgspec.Struct, frozen=True, rename="kebab"):
     slowed_to: HowMany | None = None
     trace: Events = 0
     gossip_ids: bool = False
+    lab: Lab = False
     data_dir: Annotated[str, Meta(min_length=1)] | None = None
     anti_entropy_s: Annotated[float, Meta(gt=0, le=3600)] | None = None
     tombstones: bool = False
@@ -130,6 +135,8 @@ class QSettings(msgspec.Struct, frozen=True, rename="kebab"):
     most-records  ours: how many may wait in a channel; beyond that its oldest are dropped, and counted
     most-bytes    ours: how many bytes of them, likewise
     trace         ours: how many of the newest events are kept in memory for GET /trace; 0 for none
+    lab           ours: whether people may hold back what waits, and let it through one by one (POST /lab/hold); "held":
+                  it is held back from the start
     """
 
     id: Index = 0
@@ -145,6 +152,7 @@ class QSettings(msgspec.Struct, frozen=True, rename="kebab"):
     most_records: HowMany = 1_000_000
     most_bytes: HowMany = 256 * 2**20
     trace: Events = 0
+    lab: Lab = False
 
 
 class LogSettings(msgspec.Struct, frozen=True, rename="kebab"):
@@ -207,6 +215,14 @@ class ViewSettings(msgspec.Struct, frozen=True, rename="kebab"):
     lab_socket: Annotated[str, Meta(min_length=1)] | None = None
 
 
+def is_loopback(host):
+    """Whether nobody but this machine can get there."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def names_of(shape):
     """The settings of one of the shapes above as they are written in the JSON argument."""
     return [field.encode_name for field in msgspec.structs.fields(shape)]
@@ -235,6 +251,8 @@ def read(shape, text, port_name="port", environ=None):
         raise ValueError(f"db-base-port: {settings.ndb} shards from {settings.db_base_port} on are beyond port 65535")
     if shape is ViewSettings and max(settings.db_base_port, settings.redis_base_port) + settings.ndb - 1 > 65535:
         raise ValueError(f"ndb: the ports of {settings.ndb} shards, or of their Redis servers, are beyond 65535")
+    if shape is ViewSettings and settings.lab_socket and not is_loopback(settings.host):
+        raise ValueError(f"lab-socket: a view that listens on {settings.host} may break nothing: only 127.0.0.1 may")
     if shape is DBSettings and 1 < len(settings.servers) <= settings.id:
         raise ValueError(f"servers: {len(settings.servers)} are listed, and id {settings.id} is beyond them")
     if shape is DBSettings and settings.anti_entropy_s and settings.data_dir is None:

@@ -3,7 +3,8 @@
 Who lived for 10 s before it died begins anew with 0.1 s.
 
 Each death is told once: who, how, and the end of its log. A process that is stopped or hangs has not died, and is left
-alone: it may go on at any moment, and a second one must not stand beside it.
+alone: it may go on at any moment, and a second one must not stand beside it. Nor is one started that was broken on
+purpose (emporium/lab.py), before it is mended.
 
 All of this happens on the thread that started the cluster, since the kernel ends a process together with the thread
 that started it (emporium/service.py).
@@ -52,14 +53,25 @@ class Supervisor:
         self._now = now
         self._backoffs = {service.name: Backoff(now) for service in services}
         self._start_at = {}  # {name of one that died: when to start it again}
+        self._broken = set()  # names of those that are to stay dead
 
     def look(self):
         """Tell who died since the last look, and start again those whose time has come. True when one was started.
 
         Blocks for no longer than it takes to start a process.
         """
-        started = [self._attend(service) for service in self._services if not service.is_running]
+        dead = [service for service in self._services if not service.is_running and service.name not in self._broken]
+        started = [self._attend(service) for service in dead]
         return any(started)
+
+    def leave_dead(self, service):
+        """Start this one no more, until it is mended."""
+        self._broken.add(service.name)
+
+    def mend(self, service):
+        """Start this one, if it is dead, and watch it as before. True when it was started."""
+        self._broken.discard(service.name)
+        return not service.is_running and self._start(service)
 
     def _attend(self, service):
         """Do what is to be done now about one that is dead. True when it was started."""
@@ -79,7 +91,7 @@ class Supervisor:
             self._mourn(service, f"could not be started: {error}")
             return False
         self._backoffs[service.name].started()
-        del self._start_at[service.name]
+        self._start_at.pop(service.name, None)
         return True
 
     def _mourn(self, service, what, log=""):

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from logging.handlers import RotatingFileHandler
 from queue import Empty, SimpleQueue
 
@@ -19,6 +19,7 @@ from termcolor import colored
 from emporium import datafolder, redisbinary, running
 from emporium.cluster import START_S, Cluster, guarded_options
 from emporium.environment import PYTHON, ROOT, SetupFailed
+from emporium.lab import Lab
 from emporium.ports import COURSE_BASE, Ports, PortTaken
 from emporium.service import StartFailed
 from emporium.supervisor import Supervisor
@@ -40,7 +41,12 @@ def up(asked):
     try:
         programs = redisbinary.find_or_install()
         _require_free(layout, asked.ndb, asked.view)
-        with datafolder.opened(asked.data, asked.ndb, asked.fresh) as folder, Logs(folder / "log", asked.quiet) as logs:
+        with (
+            datafolder.opened(asked.data, asked.ndb, asked.fresh) as folder,
+            Logs(folder / "log", asked.quiet) as logs,
+            _lab(asked, logs) as lab,
+        ):
+            of_lab = {} if lab is None else {"lab": True}
             cluster = Cluster(
                 layout,
                 asked.ndb,
@@ -48,26 +54,27 @@ def up(asked):
                 folder,
                 logs.of,
                 programs,
-                queue_options={"data-dir": str(folder / "q"), "fsync": "group", "trace": KEPT_EVENTS},
+                queue_options={"data-dir": str(folder / "q"), "fsync": "group", "trace": KEPT_EVENTS, **of_lab},
                 balancer_options={"trace": KEPT_EVENTS},
                 shard_options=lambda index: {
                     **guarded_options(folder / f"db{index}"),
                     "durability": asked.durability,
                     "trace": KEPT_EVENTS,
                     "gossip-ids": True,
+                    **of_lab,
                 },
-                view_options={} if asked.view else None,
+                view_options={"lab-socket": lab and lab.path} if asked.view else None,
             )
             cluster.is_cancelled = lambda: told.count > 0
             told.on_second = cluster.kill
             try:
                 cluster.start()
                 are_ready = cluster.wait_until_ready(READY_S)
-                with running.noted(cluster, folder) as note_anew:
+                with running.noted(cluster, folder, lab and lab.path) as note_anew:
                     if not are_ready:
                         _say("tea: not all shards serve yet: ./tea status says why", sys.stderr)
                     _greet(cluster, folder)
-                    _watch(cluster, told, logs.say, note_anew, asked.restart)
+                    _watch(cluster, told, logs.say, note_anew, asked.restart, lab)
             finally:
                 if told.count == 1:
                     _say("tea: stopping; Ctrl-C once more ends everything at once", sys.stderr)
@@ -214,11 +221,30 @@ def _require_free(layout, ndb, with_view):
         raise
 
 
-def _watch(cluster, told, say, note_anew, restarts):
+@contextmanager
+def _lab(asked, logs):
+    """The Lab of this cluster; None when none was asked for."""
+    if not asked.lab:
+        yield None
+        return
+    try:
+        lab = Lab(running.lab_path(), logs.say)
+    except OSError as error:
+        raise SetupFailed(f"--lab: {running.lab_path()} cannot be listened on: {error}") from error
+    try:
+        yield lab
+    finally:
+        lab.close()
+
+
+def _watch(cluster, told, say, note_anew, restarts, lab=None):
     """Returns when we are told to stop. A service that ends before that is named, and started again if `restarts`."""
     supervisor = Supervisor(cluster.services, say, is_stopping=lambda: told.count > 0, restarts=restarts)
+    if lab:
+        lab.open(cluster, supervisor)
     while not told.wait(WATCH_S):
-        if not supervisor.look():
+        was_started = lab is not None and lab.attend()
+        if not supervisor.look() and not was_started:
             continue
         try:
             note_anew()

@@ -31,6 +31,6 @@ def answered(answer_ms, told, note=None, events=(), dropped=0):
     return Asked("slow", f"{slow}; {note}" if note else slow, answer_ms, told, events, dropped)
 
 
-def silent(error):
-    """The Asked of a service that did not answer, from its PeerError."""
-    return Asked("slow" if error.is_timeout else "down", str(error))
+def silent(peer, error):
+    """The Asked of a service that did not answer, from its PeerError; its name and address stand beside it anyway."""
+    return Asked("slow" if error.is_timeout else "down", str(error).removeprefix(f"{peer.name} at {peer.url} "))

@@ -7,6 +7,7 @@ also be JSON, which no form of a stranger can send without asking first.
 
 from ipaddress import ip_address
 
+from emporium.settings import is_loopback
 from emporium.web import Problem, answer_problem
 
 POLICY = "; ".join(
@@ -75,11 +76,7 @@ def is_ours(host, is_open):
     if not is_cut or not port.isdecimal():
         name = host
     name = name.removeprefix("[").removesuffix("]").lower()
-    return name == "localhost" or is_loopback(name) or (is_open and is_address(name))
-
-
-def is_loopback(name):
-    return name == "localhost" or (is_address(name) and ip_address(name).is_loopback)
+    return is_loopback(name) or (is_open and is_address(name))
 
 
 def is_address(name):

@@ -71,7 +71,7 @@ class Ring:
             if peer is self.queue:
                 told["all-channels"] = (told_by(peer.call("GET", "/channels")) or {}).get("channels", {})
         except PeerError as error:
-            return silent(error)
+            return silent(peer, error)
         news = self._traces.news(peer) if with_events and self._traces else ((), 0)
         return answered(answer_ms, told, told.get("trouble"), *news)
 
