@@ -11,6 +11,7 @@ import serverDB
 import serverLB
 import serverLog
 import serverQ
+import serverView
 from emporium import settings
 from emporium.environment import ROOT
 from emporium.ports import COURSE_BASE, Ports
@@ -22,8 +23,9 @@ OF_SERVERS = {
     "serverDB.py": (serverDB, settings.DBSettings),
     "serverQ.py": (serverQ, settings.QSettings),
     "serverLog.py": (serverLog, settings.LogSettings),
+    "serverView.py": (serverView, settings.ViewSettings),
 }
-SOURCES = [*ROOT.glob("server*.py"), *(ROOT / "emporium").glob("*.py")]
+SOURCES = [*ROOT.glob("server*.py"), *(ROOT / "emporium").glob("*.py"), *(ROOT / "emporium" / "view").glob("*.py")]
 
 
 @pytest.mark.parametrize("program", OF_SERVERS)

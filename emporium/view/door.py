@@ -30,27 +30,29 @@ HEADERS = [
     ("Cross-Origin-Resource-Policy", "same-origin"),
 ]
 NOT_KEPT = ("Cache-Control", "no-store")
+PAGES = ("/", "/docs", "/api/stream")
+FILES = ("/static/", "/openapi/")
 
 
 def guard(app, host):
     """Put the door before this App. `host` is the address that it listens on."""
-    inside = app.wsgi_app
+    inside = app.answer_at_the_door
     is_open = not is_loopback(host)
 
-    def wsgi_app(environ, start_response):
-        def start(status, headers, *more):
+    def answer_at_the_door(environ, start_response):
+        def start(status, headers, *failure):
             kept = [] if any(name == "Cache-Control" for name, _ in headers) else [NOT_KEPT]
-            return start_response(status, [*headers, *kept, *HEADERS], *more)
+            return start_response(status, [*headers, *kept, *HEADERS], *failure)
 
         try:
             check(environ, is_open)
         except Problem as refusal:
             return answer_problem(refusal)(environ, start)
-        # What a path answers depends on the path alone: pages are no JSON, and a browser may open any of them.
-        environ.pop("HTTP_ACCEPT", None)
+        if environ["PATH_INFO"] in PAGES or environ["PATH_INFO"].startswith(FILES):
+            environ.pop("HTTP_ACCEPT", None)  # they are what they are, and no JSON
         return inside(environ, start)
 
-    app.wsgi_app = wsgi_app
+    app.answer_at_the_door = answer_at_the_door
 
 
 def check(environ, is_open):
