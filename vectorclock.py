@@ -14,29 +14,31 @@ A clock is equal to itself and therefore never less than itself.
 Source: the assignment's "clock" of a rating; Lamport-style vector clocks as in the Dynamo paper, section 4.4.
 """
 
+from collections.abc import Iterable, Mapping
+
 
 class VectorClock:
     """One clock. `update` changes it in place, as in the course; everything else leaves its inputs alone."""
 
     __slots__ = ("clock",)
 
-    def __init__(self):
-        self.clock = {}
+    def __init__(self) -> None:
+        self.clock: dict[str, int] = {}
 
     # ---- in and out
 
     @classmethod
-    def fromDict(cls, entries):
+    def fromDict(cls, entries: Mapping[str, int]) -> "VectorClock":
         """A clock with a copy of these entries, unchecked: `isValidClock` tells whether they make sense."""
         made = cls()
         made.clock = dict(entries)
         return made
 
-    def asDict(self):
+    def asDict(self) -> dict[str, int]:
         """A copy of the entries, sorted by node id, so that equal clocks give equal text."""
         return dict(sorted(self.clock.items()))
 
-    def isValidClock(self):
+    def isValidClock(self) -> bool:
         """True when every id is non-empty text and every count a whole number of at least 0."""
         return all(
             isinstance(node, str) and node != "" and type(count) is int and count >= 0
@@ -45,7 +47,7 @@ class VectorClock:
 
     # ---- ticking
 
-    def update(self, node, count):
+    def update(self, node: str, count: int) -> "VectorClock":
         """Add or raise the entry of `node`, and give this clock back, so that calls can be chained.
 
         Raises ValueError when the count is no whole number, is negative, or is lower than the present one.
@@ -59,15 +61,15 @@ class VectorClock:
 
     # ---- causal order
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         if not isinstance(other, VectorClock):
             return NotImplemented
         return self.clock == other.clock
 
     # A clock can change, so it must not be a key of a dict or a member of a set.
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
-    def __le__(self, other):
+    def __le__(self, other: object) -> bool:
         if not isinstance(other, VectorClock):
             return NotImplemented
         theirs = other.clock
@@ -77,7 +79,7 @@ class VectorClock:
                 return False
         return True
 
-    def __lt__(self, other):
+    def __lt__(self, other: object) -> bool:
         if not isinstance(other, VectorClock):
             return NotImplemented
         return len(self.clock) <= len(other.clock) and self <= other and self.clock != other.clock
@@ -87,9 +89,9 @@ class VectorClock:
     # ---- many clocks
 
     @staticmethod
-    def coalesce(clocks):
+    def coalesce(clocks: "Iterable[VectorClock]") -> "list[VectorClock]":
         """The clocks that no other one dominates, in their order, equal ones once."""
-        kept = []
+        kept: list[VectorClock] = []
         for clock in clocks:
             if any(clock <= other for other in kept):
                 continue
@@ -98,13 +100,13 @@ class VectorClock:
         return kept
 
     @staticmethod
-    def converge(clocks):
+    def converge(clocks: "Iterable[VectorClock]") -> "VectorClock":
         """One new clock that subsumes all: each entry at its highest count. No clocks: the empty clock."""
-        highest = {}
+        highest: dict[str, int] = {}
         for clock in clocks:
             for node, count in clock.clock.items():
                 highest[node] = max(count, highest.get(node, count))
         return VectorClock.fromDict(highest)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"VectorClock({self.asDict()})"
