@@ -28,7 +28,9 @@ class TeaSession:
         self._store = store
         self._lock = threading.Lock()
         self._seen: dict[str, VectorClock] = {}
-        self._deleted: set[str] = set()  # at a clock that nobody has told us
+        # Teas whose next read is strong: a deletion has the clock of what it deleted, so a shard that has not heard of
+        # it is not behind that clock. Each with a mark of its own, so that a read takes back none that came meanwhile.
+        self._buried: dict[str, object] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -45,15 +47,17 @@ class TeaSession:
             return VectorClock.fromDict(self._seen.get(tea, VectorClock()).asDict())
 
     def get(self, tea: str, *, weak: bool = True, deadline_s: float | None = None) -> Reading:
-        """As TeaStore.get, and at or above all that was seen. The first one behind a delete is strong."""
+        """As TeaStore.get, and at or above all that was seen. Where a deletion stands it reads strongly."""
         tea = named(tea)
         with self._lock:
-            was_deleted = tea in self._deleted
-        reading = self._store.get(tea, weak=weak and not was_deleted, seen=self.seen(tea), deadline_s=deadline_s)
-        self._note(reading.tea, reading.clock)
-        if was_deleted:
-            with self._lock:
-                self._deleted.discard(tea)
+            mark = self._buried.get(tea)
+        reading = self._store.get(tea, weak=weak and mark is None, seen=self.seen(tea), deadline_s=deadline_s)
+        self._note(tea, reading.clock)
+        with self._lock:
+            if reading.is_buried:
+                self._buried[tea] = object()
+            elif self._buried.get(tea) is mark:
+                self._buried.pop(tea, None)
         return reading
 
     def observe(self, tea: str, rating: Rating, *, deadline_s: float | None = None) -> Written:
@@ -71,9 +75,11 @@ class TeaSession:
     def delete(self, tea: str, *, deadline_s: float | None = None) -> None:
         """As TeaStore.delete."""
         tea = named(tea)
-        with self._lock:  # before it is sent: it may be done though the answer does not come
-            self._deleted.add(tea)
-        self._store.delete(tea, deadline_s=deadline_s)
+        try:
+            self._store.delete(tea, deadline_s=deadline_s)
+        finally:  # it may be done though the answer did not come
+            with self._lock:
+                self._buried[tea] = object()
 
     def _note(self, tea: str, clock: VectorClock) -> None:
         with self._lock:

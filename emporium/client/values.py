@@ -30,6 +30,7 @@ class Reading:
     siblings    ratings that know nothing of each other, in the store's order; none for a tea that nobody has rated, or
                 that was deleted
     clock       subsumes those of all siblings, and that of a deletion: whoever writes past it replaces what was read
+    is_buried   whether a deletion stands there, alone or beside ratings that it has not seen
     request_id  under which the logs of the services tell of it
     """
 
@@ -37,6 +38,7 @@ class Reading:
     rating: Rating
     siblings: tuple[Sibling, ...]
     clock: VectorClock
+    is_buried: bool
     request_id: str
 
     @property
@@ -93,7 +95,7 @@ def read_reading(tea: str, body: bytes, headers: Mapping[str, str], request_id: 
     rating, siblings = read_siblings(read_object(body))
     told = headers.get("X-Clock")
     clocks = [sibling.clock for sibling in siblings] + ([read_clock(_json(told))] if told else [])
-    return Reading(tea, rating, siblings, VectorClock.converge(clocks), request_id)
+    return Reading(tea, rating, siblings, VectorClock.converge(clocks), told is not None, request_id)
 
 
 def read_siblings(found: Mapping[str, Any]) -> tuple[Rating, tuple[Sibling, ...]]:
