@@ -1,9 +1,7 @@
-"""The documents keep up: every endpoint, setting and error is in docs/protocol.md, and the README's lines work."""
+"""The documents keep up: every endpoint, setting and error is in docs/protocol.md. (Their lines: test_docs_run.py.)"""
 
 import json
 import re
-import subprocess
-import sys
 
 import pytest
 
@@ -14,7 +12,6 @@ import serverQ
 import serverView
 from emporium import settings
 from emporium.environment import ROOT
-from emporium.ports import COURSE_BASE, Ports
 
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
 README = (ROOT / "README.md").read_text()
@@ -75,45 +72,3 @@ def test_every_error_is_in_the_protocol():
 def test_every_file_on_the_readmes_map_is_there():
     for name in re.findall(r"`([\w/]+\.(?:py|md|txt))`", README):
         assert (ROOT / name).exists() or (ROOT / "emporium" / name).exists(), name
-
-
-def test_every_line_of_the_readme_that_can_be_typed_works(tmp_path):
-    """Each `$` line of its console blocks, in order, on a cluster of ./tea up; the answers are those that it shows."""
-    layout = Ports.find_free(4)
-    base = f"--port-base {layout.base}"
-    in_bash(f"{sys.executable} tea up --detach --data {tmp_path} {base}", check=True)
-    try:
-        for command, shown in console_lines(README):
-            typed = moved_to(layout, command)
-
-            done = in_bash(typed)
-
-            assert done.returncode == 0, f"{typed}: {done.stderr}"
-            if shown:
-                assert done.stdout.strip() == shown, typed
-            elif command.startswith("curl"):
-                assert isinstance(json.loads(done.stdout), dict), typed
-    finally:
-        in_bash(f"{sys.executable} tea down {base}", check=True)
-
-
-def in_bash(line, check=False):
-    return subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60, cwd=ROOT, check=check)
-
-
-def console_lines(text):
-    """[(command, the answer shown below it), ...]."""
-    found = []
-    for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL):
-        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            command, _, shown = part.partition("\n")
-            found.append((command, shown.strip()))
-    assert len(found) > 10
-    return found
-
-
-def moved_to(layout, command):
-    """The command for the cluster of this test: its ports, quiet curl, and a `tea` that knows where it is."""
-    moved = re.sub(r"localhost:(\d+)", lambda match: f"localhost:{int(match[1]) - COURSE_BASE + layout.base}", command)
-    moved = re.sub(r"^curl ", "curl -sS --fail-with-body ", moved)
-    return re.sub(r"^\./tea (.*)", rf"{sys.executable} tea \1 --port-base {layout.base}", moved)
