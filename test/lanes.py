@@ -11,7 +11,16 @@ from xdist.scheduler import LoadFileScheduling
 
 LONGEST = [
     *["test_simulator.py", "test_failpoints.py"],
-    *["test_tea.py", "test_siblings.py", "test_throughput_bench.py", "test_fuzz.py", "test_plain.py", "test_backup.py"],
+    *[
+        "test_docs_run.py",
+        "test_tea.py",
+        "test_client.py",
+        "test_siblings.py",
+        "test_throughput_bench.py",
+        "test_fuzz.py",
+        "test_plain.py",
+        "test_backup.py",
+    ],
     *["test_commitlog_state.py", "test_run.py", "test_bench.py", "test_log_bench.py", "test_commitlog_powerloss.py"],
     *["test_hostile.py", "test_queue_crash.py", "test_stories.py", "test_channel.py", "test_servers.py"],
 ]

@@ -535,4 +535,36 @@ MORE = [
     ),
 ]
 
+# In the Python client.
+MORE += [
+    mutant(
+        "the last try tells, though an earlier one may have been carried out",
+        "emporium/client/calls.py",
+        "if unsure is None or unsure is error:",
+        "if True:",
+        "client_calls",
+    ),
+    mutant(
+        "a delete that may have been done is sent again",
+        "emporium/client/calls.py",
+        'return method == "PUT" and isinstance(error, Unsure)',
+        "return isinstance(error, Unsure)",
+        "client_calls",
+    ),
+    mutant(
+        "threads of one node observe at the same time",
+        "emporium/client/store.py",
+        "with self._one_at_a_time(tea, ends):",
+        "if True:",
+        "client",
+    ),
+    mutant(
+        "a session reads weakly behind a deletion",
+        "emporium/client/session.py",
+        "weak=weak and mark is None",
+        "weak=weak",
+        "client",
+    ),
+]
+
 MUTANTS = [*REQUIRED, *MORE]

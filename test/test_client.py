@@ -304,6 +304,9 @@ def test_a_session_does_not_read_what_it_has_deleted(open_store, ring):
     session.delete("gone")
 
     assert {session.get("gone").is_rated for _ in range(12)} == {False}
+    of_another = store.session()
+    assert not of_another.get("gone", weak=False).is_rated
+    assert {of_another.get("gone").is_rated for _ in range(12)} == {False}
     session.observe("gone", 2)
     assert {session.get("gone").rating for _ in range(12)} == {2}
 

@@ -193,7 +193,7 @@ class TeaStore:
     def _one_at_a_time(self, tea: str, ends: float) -> Iterator[None]:
         """Inside, no other thread of this TeaStore observes the tea: they share one entry of the clock."""
         lock = self._observing[hash(tea) % LOCKS]
-        if not lock.acquire(timeout=max(0.0, ends - time.monotonic())):
+        if not lock.acquire(timeout=min(max(0.0, ends - time.monotonic()), threading.TIMEOUT_MAX)):
             raise Unavailable(f"other threads observe {tea} all the time")
         try:
             yield
