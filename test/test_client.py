@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from guardedring import GuardedRing
 from harness import eventually, gone, stopped
-from scriptedserver import answer
 
 from emporium.client import (
     BadRequest,
@@ -25,17 +24,13 @@ from emporium.client import (
 from emporium.environment import ROOT
 
 SLACK_S = 1.5  # for a machine that has other things to do
-READ = {"rating": 3, "choices": [3], "clocks": [{"c0": 1}]}
-OK_READ = answer(200, READ)
-OK_WRITE = answer(200, {"rating": 3}, X_Merge="stored")
-BUSY = answer(503, Retry_After="0")
-PERHAPS = answer(504)
 
 
 @pytest.fixture(scope="module")
 def ring(run_folder, request):
     # Nothing leaves a shard, so that replicas stay behind.
-    with GuardedRing(run_folder / request.module.__name__, digest_length=1000, **{"anti-entropy-s": None}) as ring:
+    options = {"anti-entropy-s": None, "trace": 1000}
+    with GuardedRing(run_folder / request.module.__name__, digest_length=1000, **options) as ring:
         yield ring
 
 
@@ -152,6 +147,17 @@ def test_a_list_and_a_status(open_store, ring):
     [row] = [row for row in listing.teas if row.tea == "listed"]
     assert (row.rating, row.siblings, row.shard) == (3, 1, f"db{ring.primary_of('listed')}")
     assert store.status()["ndb"] == ring.ndb
+
+
+def test_the_services_know_a_call_by_its_request_id(open_store, ring):
+    store, tea = open_store("anna"), ring.tea_of(1, "traced")
+
+    written = store.observe(tea, 3, request_id="of-anna")
+
+    assert written.request_id == "of-anna"
+    events = ring.at(1, "GET", "/trace?request=of-anna").body["events"]
+    assert [event["method"] for event in events if event["event"] == "arrived"] == ["GET", "PUT"]
+    assert store.get(tea).request_id != store.get(tea).request_id
 
 
 # ---- what the store refuses
