@@ -44,9 +44,10 @@ def environment():
 
 
 def libraries():
-    wanted = dict(re.findall(r"^([\w.-]+)==([^\s#]+)", REQUIREMENTS.read_text(), re.MULTILINE))
+    listed = re.findall(r"^([\w.-]+)==([^\s#]+)", REQUIREMENTS.read_text(), re.MULTILINE)
+    wanted = {_normal(name): version for name, version in listed}
     folders = [str(folder) for folder in VENV.glob("lib/python*/site-packages")]
-    found = {each.name.lower(): each.version for each in importlib.metadata.distributions(path=folders)}
+    found = {_normal(each.name): each.version for each in importlib.metadata.distributions(path=folders)}
     if not found:
         return "libraries", "none of requirements.txt", "./tea up   or   ./tea test   installs them"
     wrong = [
@@ -57,6 +58,11 @@ def libraries():
     if wrong:
         return "libraries", "; ".join(wrong), "rm -rf .venv && ./tea up"
     return "libraries", ", ".join(f"{name} {version}" for name, version in wanted.items()), None
+
+
+def _normal(name):
+    """The name of a package as pip compares it: typing_extensions is typing-extensions."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def redis_programs():
