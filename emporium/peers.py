@@ -75,16 +75,12 @@ class Peer:
         # carried out, so it must not: it cannot, where the body is given to it only once, or the connection is new.
         needs_new = body is None and not (method == "GET" and may_repeat)
         handle.setopt(pycurl.FRESH_CONNECT, needs_new or _is_ended(handle))
-        headers = (*headers, *requestid.headers())
-        if headers:
-            handle.setopt(pycurl.HTTPHEADER, [*JSON_HEADERS, *headers])
+        handle.setopt(pycurl.HTTPHEADER, [*JSON_HEADERS, *headers, *requestid.headers()])
         try:
             text = handle.perform_rb()
         except pycurl.error as error:
             raise self._failure(handle, error, deadline_s) from error
         self.connections_opened += handle.getinfo(pycurl.NUM_CONNECTS)
-        if headers:
-            handle.setopt(pycurl.HTTPHEADER, JSON_HEADERS)
         answer = Answer(handle.getinfo(pycurl.RESPONSE_CODE), text, _headers(lines))
         if len(self._kept) < self._most_kept:
             self._kept.append(handle)
@@ -146,7 +142,6 @@ def _new_handle():
     handle.setopt(pycurl.NOSIGNAL, 1)  # else its timeouts would need the main thread
     handle.setopt(pycurl.NOPROXY, "*")
     handle.setopt(pycurl.PATH_AS_IS, 1)  # a channel may be called ..
-    handle.setopt(pycurl.HTTPHEADER, JSON_HEADERS)
     handle.setopt(pycurl.CONNECTTIMEOUT_MS, _ms(CONNECT_S))
     handle.setopt(pycurl.MAXFILESIZE, MOST_BYTES)
     handle.setopt(pycurl.MAXCONNECTS, 1)

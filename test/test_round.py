@@ -11,7 +11,9 @@ from emporium.fence import Fence, Note
 from emporium.recovery import PATIENCE_S, Recovery
 from emporium.replica import Replica
 from emporium.shard import Changes, Place
+from emporium.shardtrace import ShardTrace
 from emporium.store import Store, StoreUnsure
+from emporium.trace import Trace
 from emporium.upkeep import Upkeep
 from emporium.wire import MOST_TOLD, Record
 from queueservice import Queue
@@ -84,6 +86,26 @@ def test_one_round_makes_both_equal(two):
 
     assert held_by(mine) == held_by(other)
     assert wire.choices_of(held_by(mine)["chai"]) == [1, 2]
+
+
+def test_what_anti_entropy_brings_is_in_the_trace(two):
+    mine, other = two
+    trace = Trace("db0", 10)
+    mine.shard.trace = ShardTrace(mine.shard.place, trace)
+    mine.absorb([record("chai", 1, c0=1)])
+    other.absorb([record("sencha", 4, c0=1)])
+
+    round_with(Near(other), mine)
+
+    absorbed, brought = trace.read()["events"]
+    assert (absorbed["event"], absorbed["tea"]) == ("compared", "chai")
+    assert [brought[name] for name in ("event", "tea", "peer", "outcome", "choices")] == [
+        "compared",
+        "sencha",
+        "db1",
+        "changed",
+        [4],
+    ]
 
 
 def test_two_that_have_met_have_nothing_more_to_exchange(two):

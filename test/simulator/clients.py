@@ -66,7 +66,7 @@ class Clients:
             outcomes = [Refused] * len(asked)
         else:
             node.is_crowded = ask.is_crowded
-            outcomes = node.operate([self._operation(each, ask.shard) for each in asked])
+            outcomes = node.operate([self._operation(each, ask) for each in asked])
             node.is_crowded = False
             if outcomes is False:
                 outcomes = [Refused] * len(asked)
@@ -106,14 +106,15 @@ class Clients:
     def _is_primary(self, tea, shard):
         return primary_of(tea, self._settings.ndb) == shard
 
-    def _operation(self, asked, shard):
+    def _operation(self, asked, ask):
         operation, sibling, _ = asked
+        request = f"ask-{ask.number}"
         if sibling is not None:
             clock, rating = sibling
-            return Write(operation.tea, Sibling(rating, VectorClock.fromDict(dict(clock))))
+            return Write(operation.tea, Sibling(rating, VectorClock.fromDict(dict(clock))), request)
         if isinstance(operation, Remove):
-            return Delete(operation.tea)
-        return Read(operation.tea, is_weak=not self._is_primary(operation.tea, shard))
+            return Delete(operation.tea, request)
+        return Read(operation.tea, not self._is_primary(operation.tea, ask.shard), request)
 
 
 def _reading(outcome):

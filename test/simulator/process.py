@@ -12,7 +12,9 @@ from emporium.peers import Answer
 from emporium.recovery import Recovery
 from emporium.replica import NotYet, Replica
 from emporium.shard import Place
+from emporium.shardtrace import ShardTrace
 from emporium.store import Store, StoreDown, StoreUnsure
+from emporium.trace import Trace
 from emporium.turn import Busy
 from emporium.upkeep import Upkeep
 from queueservice import DEADLINE_S, Queue
@@ -21,6 +23,7 @@ from simulator.network import Peer
 from simulator.world import Crashed
 
 PROBE_S, SOON_S = 1.0, 0.1
+KEPT_EVENTS = 64
 
 
 class Watch:
@@ -148,9 +151,11 @@ class Process:
             settings.coalesces,
             settings.durability,
             replaces_damaged=not settings.is_guarded,
+            tells_requests=settings.is_guarded,
         )
         self.replica = Replica(Fingerprints(self._now))
-        self.shard = serverDB.Shard(place, self._store(), queue, watch=self._watch, now=self._now)
+        trace = ShardTrace(place, Trace(place.name, KEPT_EVENTS, now=self._now)) if settings.is_guarded else None
+        self.shard = serverDB.Shard(place, self._store(), queue, watch=self._watch, now=self._now, trace=trace)
         self.shard.turn = Turn(self)
         self.replica.bind(self.shard)
         if settings.is_guarded:
