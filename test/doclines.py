@@ -5,7 +5,8 @@
     ```python      is run; a ```text right below it is what it prints
     ```text        is only shown, and so are fences without a word and all others
 
-A curl line anywhere else is a mistake, and so is a command of ours in a fence that does not say what it is.
+A curl line anywhere else is a mistake (`curl -d` in a sentence is none), and so is a command of ours in a fence that
+does not say what it is.
 """
 
 import re
@@ -13,6 +14,7 @@ from typing import NamedTuple
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CURL = re.compile(r"^\s*(?:\$ )?(curl .*)$", re.MULTILINE)
+INLINE = re.compile(r"`(curl [^`]*\bhttp[^`]*)`")
 COMMAND = re.compile(r"^(?:\$ )?(?:curl|\./tea|python) .*$", re.MULTILINE)
 
 
@@ -48,6 +50,8 @@ def steps_of(text):
     for curl in CURL.findall(text):
         if curl.removesuffix("\\").rstrip() not in {each.removesuffix("\\").rstrip() for each in run}:
             raise Mistake(f"this curl line stands where nobody runs it: {curl}")
+    if inline := INLINE.search(FENCE.sub("", text)):
+        raise Mistake(f"this curl line stands in a sentence, where nobody runs it: {inline[1]}")
     return found
 
 

@@ -288,6 +288,8 @@ def test_a_session_reads_what_it_has_written_at_any_shard(open_store):
 
         assert {session.get("own").rating for _ in range(24)} == {4}
         assert session.seen("own") == clock(anna=2)
+        session.put("own", 3, clock(anna=2, bo=1))
+        assert {session.get("own").rating for _ in range(24)} == {3}
 
 
 def test_a_session_never_reads_an_older_state_than_before(open_store):

@@ -4,6 +4,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from harness import eventually
 from scriptedserver import STALL, ScriptedServer, Slowly, answer
 
 from emporium.client import (
@@ -61,6 +62,19 @@ def test_threads_share_a_store_and_its_connections():
 
         assert [(reading.rating, reading.request_id) for reading in found] == [(i, f"of-{i}") for i in range(200)]
         assert len({asked.connection for asked in server.asked}) <= 8
+
+
+def test_who_waits_for_other_threads_that_observe_the_tea_waits_no_longer_than_its_deadline():
+    with ScriptedServer(STALL) as server, TeaStore(server.url, node="anna") as store, ThreadPoolExecutor() as threads:
+        first = threads.submit(store.observe, "x", 3, deadline_s=1.5)
+        eventually(lambda: server.asked, "the first thread has asked")
+
+        with pytest.raises(Unavailable, match="other threads observe x"):
+            store.observe("x", 4, deadline_s=0.2)
+
+        assert not first.done()
+        with pytest.raises(Unavailable, match="did not answer in time"):
+            first.result(timeout=10)
 
 
 # ---- tries, counted

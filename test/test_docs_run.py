@@ -166,6 +166,7 @@ def test_the_documents_are_full_of_lines_to_type():
         "```text\ncurl http://localhost:2500/status\n```\n",
         "```\n$ ./tea list\n```\n",
         "```\npython serverLB.py\n```\n",
+        "Look with `curl http://localhost:2500/status` at it.\n",
     ],
 )
 def test_a_line_that_nobody_runs_is_found(text):
