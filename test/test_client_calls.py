@@ -254,7 +254,9 @@ def test_an_endless_answer_is_given_up(monkeypatch):
         store.get("x")
 
 
-@pytest.mark.parametrize("url", ["", "localhost:2500", "ftp://localhost", "http://", "http://localhost:2500/?a=b"])
+@pytest.mark.parametrize(
+    "url", ["", "localhost:2500", "ftp://localhost", "http://", "http://x:99999", "http://[::", "http://x/?a=b"]
+)
 def test_an_address_that_is_none_is_refused(url):
     with pytest.raises(ValueError, match="no address"):
         TeaStore(url)

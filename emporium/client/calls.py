@@ -60,8 +60,7 @@ class Calls:
         draw: Callable[[], float] = random.random,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        if not _is_address(url):
             raise ValueError(f"{url!r} is no address of a store, such as http://localhost:2500")
         self.url = url.rstrip("/")
         self._draw = draw
@@ -159,6 +158,15 @@ class _NoCookies(RequestsCookieJar):
 
     def set_cookie(self, *cookie: object, **options: object) -> None:
         return None
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        is_port = parts.port != 0
+    except ValueError:  # no port from 0 to 65535, or brackets around what is no IPv6 address
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and is_port and not parts.query + parts.fragment
 
 
 def new_request_id() -> str:
