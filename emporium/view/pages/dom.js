@@ -1,0 +1,77 @@
+// Elements made by script. Data only ever becomes text: nothing here reads HTML.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** An HTML element: el("p", {class: "note", onclick: act}, "text", child). Attributes that are null, undefined or false are left out. */
+export function el(tag, attributes = {}, ...children) {
+  return dressed(document.createElement(tag), attributes, children);
+}
+
+/** The same in SVG. */
+export function svg(tag, attributes = {}, ...children) {
+  return dressed(document.createElementNS(SVG, tag), attributes, children);
+}
+
+function dressed(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== null && value !== undefined && value !== false) element.setAttribute(name, value);
+  }
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+/** Puts these in place of what the element holds. */
+export function fill(element, ...children) {
+  element.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+/** Sets the text where it differs, so that a reader's selection and a screen reader are left in peace. */
+export function say(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+/** Only what is seldom wanted: a summary to open. */
+export function fold(summary, ...children) {
+  return el("details", {}, el("summary", {}, summary), ...children);
+}
+
+/** A table: heads are texts; a row is a list of texts or elements, the first of which heads it. */
+export function table(caption, heads, rows) {
+  return el(
+    "div",
+    { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
+    el(
+      "table",
+      {},
+      el("caption", {}, caption),
+      el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col" }, head)))),
+      el(
+        "tbody",
+        {},
+        rows.map(([first, ...others]) => el("tr", {}, el("th", { scope: "row" }, first), others.map((cell) => el("td", {}, cell)))),
+      ),
+    ),
+  );
+}
+
+/** One tab stop for a group of items: arrow keys, Home and End move the focus among them. */
+export function rove(group, selector) {
+  const items = () => [...group.querySelectorAll(selector)];
+  const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
+  group.addEventListener("focusin", (event) => {
+    if (!event.target.matches(selector)) return;
+    for (const item of items()) item.setAttribute("tabindex", item === event.target ? "0" : "-1");
+  });
+  group.addEventListener("keydown", (event) => {
+    const all = items();
+    const at = all.indexOf(event.target);
+    if (at < 0) return;
+    const to = { Home: 0, End: all.length - 1 }[event.key] ?? (event.key in steps ? (at + steps[event.key] + all.length) % all.length : null);
+    if (to === null) return;
+    event.preventDefault();
+    all[to].focus();
+  });
+}

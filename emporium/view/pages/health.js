@@ -1,0 +1,61 @@
+// The bar that answers "is it healthy?": a verdict in words, and the figures behind it.
+
+import { el, fill, say } from "./dom.js";
+import { count, seconds } from "./format.js";
+import { badge } from "./marks.js";
+import { services } from "./state.js";
+
+const LATE_S = 5; // replicas promise to meet within so long
+
+/** What a state amounts to. Pure: {verdict, mark, troubles, up, shards, lag_s, waiting, siblings}. */
+export function healthOf(state) {
+  const troubles = services(state)
+    .filter((service) => service.state !== "up")
+    .map((service) => ({ state: service.state, words: `${service.name} ${service.state}`, note: service.note }));
+  const channels = state.queue?.channels ?? [];
+  const ages = [...state.shards.map((shard) => shard.lag_s), ...channels.map((channel) => channel.oldest_age_s)];
+  const lag_s = Math.max(0, ...ages.filter((age) => age !== null && age !== undefined));
+  const waiting = sum(channels.map((channel) => channel.depth)) + sum(state.shards.map((shard) => shard.due));
+  if (state.held) troubles.push({ state: "slow", words: "gossip held", note: null });
+  else if (lag_s > LATE_S) troubles.push({ state: "slow", words: "gossip is late", note: null });
+  const up = state.shards.filter((shard) => shard.state === "up").length;
+  const isBad = troubles.some((trouble) => trouble.state === "down");
+  return {
+    verdict: troubles.length === 0 ? "Healthy" : isBad ? "Trouble" : "Not quite well",
+    mark: troubles.length === 0 ? "up" : isBad ? "down" : "slow",
+    troubles,
+    up,
+    shards: state.shards.length,
+    lag_s,
+    waiting,
+    siblings: state.siblings ?? null,
+  };
+}
+
+function sum(numbers) {
+  return numbers.reduce((all, number) => all + (number ?? 0), 0);
+}
+
+/** The bar, which follows the store. */
+export function createHealth(store) {
+  const verdict = el("p", { class: "verdict" });
+  const troubles = el("ul", { class: "troubles" });
+  const fact = (name) => ({ name: el("dt", {}, name), value: el("dd", {}, "–") });
+  const facts = { up: fact("shards up"), lag: fact("gossip lag"), waiting: fact("waiting"), siblings: fact("siblings") };
+  const list = el("dl", { class: "facts" }, Object.values(facts).map((one) => el("div", {}, one.name, one.value)));
+  let last = "";
+
+  store.hear((state) => {
+    const health = healthOf(state);
+    say(facts.up.value, `${health.up} of ${health.shards}`);
+    say(facts.lag.value, health.lag_s === 0 ? "none" : seconds(health.lag_s));
+    say(facts.waiting.value, count(health.waiting, "record"));
+    say(facts.siblings.value, health.siblings === null ? "not counted" : count(health.siblings, "tea"));
+    const now = JSON.stringify([health.verdict, health.troubles]);
+    if (now === last) return;
+    last = now;
+    fill(verdict, badge(health.mark, health.verdict));
+    fill(troubles, health.troubles.map((trouble) => el("li", { title: trouble.note }, badge(trouble.state, trouble.words))));
+  });
+  return el("div", { class: "health-inner" }, verdict, troubles, list);
+}

@@ -1,0 +1,192 @@
+// The ring: shards, the queue between them, the load balancer and each Redis, as a drawing and as a table.
+
+import { el, fill, fold, rove, say, svg, table } from "./dom.js";
+import { createDots } from "./dots.js";
+import { count, seconds, timeOfDay } from "./format.js";
+import { badge } from "./marks.js";
+import { drawChannel, drawHub, drawLoadBalancer, drawShard } from "./ringparts.js";
+import { ringLayout } from "./ringlayout.js";
+import { inWords } from "./words.js";
+
+const EVENTS_SHOWN = 9;
+
+export function createRing({ store }) {
+  const title = svg("title", { id: "ring-title" }, "The ring of shards");
+  const description = svg("desc", { id: "ring-description" });
+  const drawing = svg("svg", { class: "ring", role: "group", "aria-labelledby": "ring-title", "aria-describedby": "ring-description" });
+  const frame = el("div", { class: "ring-frame" }, drawing);
+  const details = el("section", { class: "panel", "aria-label": "What is chosen", "aria-live": "off" });
+  const events = el("ol", { class: "events" });
+  const asTable = el("div", {});
+  const dots = createDots();
+  let parts = null;
+  let drawn = "";
+  let chosen = null;
+
+  function choose(name) {
+    chosen = name;
+    if (store.state) showDetails(store.state);
+    for (const card of drawing.querySelectorAll("[data-name]")) card.classList.toggle("is-chosen", card.dataset.name === name);
+  }
+
+  function draw(state) {
+    const width = frame.clientWidth;
+    if (width === 0) return;
+    const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
+    const key = `${state.shards.length} ${width} ${rem}`;
+    if (key === drawn) return;
+    drawn = key;
+    const layout = ringLayout(state.shards.length, width, rem);
+    drawing.setAttribute("viewBox", `0 0 ${layout.width} ${layout.height}`);
+    const shards = layout.shards.map((place, index) => drawShard(place, layout, `db${index}`, choose));
+    const channels = layout.channels.map((place, index) => drawChannel(place, layout, `db${index}`));
+    const hub = drawHub(layout);
+    const lb = drawLoadBalancer(layout, choose);
+    parts = { shards, channels, hub, lb };
+    fill(
+      drawing,
+      title,
+      description,
+      arrowHead(),
+      layout.shards.map((place) => svg("path", { class: "sent-line", d: place.sent })),
+      channels.map((channel) => channel.lines),
+      hub.element,
+      channels.map((channel) => channel.element),
+      lb.element,
+      shards.map((shard) => shard.element),
+      dots.layer,
+    );
+    dots.follow(layout, channels);
+    drawing.querySelector("[data-name]")?.setAttribute("tabindex", "0");
+    choose(chosen);
+  }
+
+  function show(state) {
+    draw(state);
+    if (!parts) return;
+    state.shards.forEach((shard, index) => parts.shards[index].show(shard, state.redis[index]));
+    const byName = new Map((state.queue?.channels ?? []).map((channel) => [channel.name, channel]));
+    parts.channels.forEach((channel, index) => channel.show(byName.get(`db${index}`), state.queue));
+    parts.hub.show(state.queue, state.held);
+    parts.lb.show(state.lb);
+    say(description, describe(state));
+    showDetails(state);
+    fill(asTable, ringTable(state), channelTable(state));
+  }
+
+  function showDetails(state) {
+    const now = chosen ?? "";
+    const known = detailsOf(state, now);
+    fill(details, el("h2", {}, known ? now : "Choose a part of the ring"), known ?? hint());
+  }
+
+  const element = el(
+    "section",
+    { class: "view ring-view" },
+    el("h1", { class: "unseen" }, "The ring"),
+    el("div", { class: "with-side" }, frame, el("aside", { class: "side" }, details, el("section", { class: "panel", "aria-label": "What just happened" }, el("h2", {}, "What just happened"), events))),
+    fold("The same as tables", asTable),
+  );
+  rove(drawing, "[data-name]");
+  element.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") choose(null);
+  });
+  new ResizeObserver(() => store.state && show(store.state)).observe(frame);
+  store.hear((state) => !element.hidden && show(state));
+  store.hearTrace((told) => {
+    for (const event of told.slice(-EVENTS_SHOWN)) {
+      events.prepend(el("li", {}, el("time", {}, timeOfDay(event.at, 2)), " ", inWords(event)));
+    }
+    while (events.children.length > EVENTS_SHOWN) events.lastChild.remove();
+    if (!element.hidden && document.visibilityState === "visible") dots.fly(told);
+  });
+  return { element, enter: () => store.state && show(store.state), leave: () => dots.clear() };
+}
+
+function arrowHead() {
+  const marker = { id: "ring-arrow", viewBox: "0 0 10 10", refX: 8, refY: 5, markerWidth: 8, markerHeight: 8, orient: "auto-start-reverse" };
+  return svg("defs", {}, svg("marker", marker, svg("path", { class: "arrow-head", d: "M0 0.8L10 5L0 9.2z" })));
+}
+
+function hint() {
+  return el("p", {}, "Click a shard or the load balancer, or reach the drawing with Tab and go round it with the arrow keys. Enter shows all that is known of it, Escape closes it.");
+}
+
+/** The drawing in words. */
+function describe(state) {
+  const ring = state.shards.map((shard) => `${shard.name} ${shard.state}`).join(", ");
+  return `Each shard tells the next one through a channel of the queue. Load balancer ${state.lb?.state}, queue ${state.queue?.state}; ${ring}.`;
+}
+
+function facts(pairs) {
+  const told = pairs.filter(([, value]) => value !== null && value !== undefined && value !== "");
+  return el("dl", { class: "pairs" }, told.map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
+}
+
+function detailsOf(state, name) {
+  if (state.lb?.name === name) {
+    return facts([...common(state.lb), ["requests so far", state.lb.requests]]);
+  }
+  const shard = state.shards.find((one) => one.name === name);
+  if (!shard) return null;
+  const redis = state.redis[shard.index];
+  const breakers = Object.entries(shard.breakers ?? {}).map(([who, why]) => `${who}: ${why}`);
+  return el(
+    "div",
+    {},
+    facts([
+      ...common(shard),
+      ["teas stored", shard.keys],
+      ["requests", shard.requests_per_s === null || shard.requests_per_s === undefined ? null : `${Math.round(shard.requests_per_s)} a second`],
+      ["digest", `${shard.digest ?? 0} of ${shard.digest_length}`],
+      ["due to the queue", count(shard.due ?? 0, "record")],
+      ["something due for", shard.lag_s === null ? null : seconds(shard.lag_s)],
+      ["tells", shard.successor],
+      ["hears", shard.predecessor],
+      ["epoch", shard.epoch],
+      ["leaves alone", breakers.join("; ")],
+    ]),
+    redis ? el("h3", {}, redis.name) : null,
+    redis ? facts([...common(redis), ["keys", redis.keys]]) : null,
+  );
+}
+
+function common(service) {
+  return [
+    ["state", badge(service.state)],
+    ["note", service.note],
+    ["address", service.url ? el("code", {}, service.url) : null],
+    ["answered in", service.answer_ms === null || service.answer_ms === undefined ? null : seconds(service.answer_ms / 1000)],
+  ];
+}
+
+function ringTable(state) {
+  const rows = state.shards.map((shard) => {
+    const redis = state.redis[shard.index];
+    return [
+      shard.name,
+      badge(shard.state),
+      shard.note ?? "",
+      text(shard.keys),
+      shard.requests_per_s === null || shard.requests_per_s === undefined ? "" : `${Math.round(shard.requests_per_s)}/s`,
+      `${shard.digest ?? "?"} of ${shard.digest_length}`,
+      text(shard.due),
+      shard.lag_s === null || shard.lag_s === undefined ? "" : seconds(shard.lag_s),
+      redis ? badge(redis.state, `${redis.name} ${redis.state}`) : "",
+    ];
+  });
+  return table("Shards", ["shard", "state", "note", "teas", "requests", "digest", "due", "lag", "Redis"], rows);
+}
+
+function channelTable(state) {
+  const rows = (state.queue?.channels ?? []).map((channel) => [
+    channel.name,
+    count(channel.depth, "record"),
+    channel.oldest_age_s === null ? "" : seconds(channel.oldest_age_s),
+  ]);
+  return table(`Queue ${state.queue?.state ?? "unknown"}`, ["channel", "waiting", "oldest"], rows);
+}
+
+function text(value) {
+  return value === null || value === undefined ? "" : String(value);
+}

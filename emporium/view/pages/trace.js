@@ -1,0 +1,176 @@
+// A write on its way: chosen from the newest ones, drawn as it happens, saved, or opened from a file.
+
+import { get, paced } from "./api.js";
+import { drawDiagram } from "./diagram.js";
+import { el, fill, fold, rove, table } from "./dom.js";
+import { clock, count, rating, seconds, timeOfDay } from "./format.js";
+import { recordedTrace } from "./recorded.js";
+import { saveText, standalone } from "./save.js";
+import { inWords } from "./words.js";
+
+const LISTED = 50;
+const LIST_PAUSE_MS = 1000;
+const PAUSE_MS = 400;
+
+export function createTrace({ store, announce }) {
+  let request = null;
+  let trace = null;
+  let writes = [];
+  let last = "";
+  let drawnWidth = 0;
+  const filter = el("input", { id: "write-filter", type: "search", autocomplete: "off", spellcheck: "false", oninput: showList });
+  const list = el("ul", { class: "tea-list" });
+  const note = el("p", { class: "quiet" });
+  const heading = el("h1", {}, "A write on its way");
+  const origin = el("p", {}, "Choose a write from the list, or open a recorded run. A write that you make under Tea leads here, too.");
+  const words = el("p", { class: "event-words" });
+  const frame = el("div", { class: "diagram-frame scroll", tabindex: "0", role: "region", "aria-label": "Space-time diagram" });
+  const asTable = el("div", {});
+  const saveSvg = el("button", { type: "button", disabled: true, onclick: async () => saveText(`${fileName()}.svg`, await standalone(frame.firstElementChild), "image/svg+xml") }, "Save as SVG");
+  const saveJson = el("button", { type: "button", disabled: true, onclick: () => saveText(`${fileName()}.json`, JSON.stringify(trace, null, 1), "application/json") }, "Save as JSON");
+  const file = el("input", { id: "recorded", type: "file", accept: ".json,application/json", onchange: openFile });
+  const events = fold("The same as a table", asTable);
+  events.hidden = true;
+
+  function fileName() {
+    return `trace-${(trace.tea ?? "tea").replace(/[^\w-]+/g, "_")}-${trace.request ?? "run"}`;
+  }
+
+  const refreshList = paced(async () => {
+    try {
+      writes = (await get(`/api/writes?max=${LISTED}`)).writes;
+      note.textContent = writes.length ? `The newest ${count(writes.length, "write")}` : "No write yet. Make one under Tea.";
+    } catch (error) {
+      note.textContent = error.message;
+    }
+    showList();
+  }, LIST_PAUSE_MS);
+
+  const refresh = paced(async () => {
+    const asked = request;
+    if (asked === null) return;
+    try {
+      const told = await get(`/api/trace/${encodeURIComponent(asked)}`);
+      if (asked !== request) return;
+      origin.textContent = `${told.tea ?? ""} · request ${told.request} · live: it grows while the write goes on its way.`;
+      show(told);
+    } catch (error) {
+      if (asked === request) origin.textContent = error.message;
+    }
+  }, PAUSE_MS);
+
+  function showList() {
+    const wanted = filter.value.trim().toLowerCase();
+    const focused = list.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+    const fitting = writes.filter((write) => `${write.tea} ${write.request}`.toLowerCase().includes(wanted));
+    fill(
+      list,
+      fitting.map((write, index) => {
+        const isDelete = write.rating === null || write.rating === undefined;
+        const what = isDelete ? "deleted" : `${rating(write.rating)} at ${clock(write.clock, 2)}`;
+        const link = el(
+          "a",
+          { href: `#trace/${encodeURIComponent(write.request)}`, tabindex: index === 0 ? 0 : -1, "aria-current": write.request === request ? "true" : null },
+          el("span", { class: "tea-name" }, write.tea),
+          el("span", { class: "quiet" }, `${what}, ${timeOfDay(write.at)}${write.status && write.status !== 200 ? `, ${write.status}` : ""}${write.outcome ? `, ${write.outcome}` : ""}`),
+        );
+        return el("li", {}, link);
+      }),
+    );
+    if (focused) [...list.querySelectorAll("a")].find((link) => link.getAttribute("href") === focused)?.focus();
+  }
+
+  /** Draws the trace, unless it is drawn already. */
+  function show(told) {
+    const now = JSON.stringify(told);
+    const width = frame.clientWidth;
+    if (width === 0 || (now === last && width === drawnWidth)) return;
+    last = now;
+    drawnWidth = width;
+    trace = told;
+    heading.textContent = told.tea ? `The way of ${told.tea}` : "A write on its way";
+    const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
+    const focused = frame.contains(document.activeElement) ? document.activeElement.dataset?.index : undefined;
+    const drawing = drawDiagram(told, width - 2, rem, choose);
+    fill(frame, drawing);
+    rove(drawing, ".event");
+    if (focused !== undefined) drawing.querySelector(`[data-index="${focused}"]`)?.focus({ preventScroll: true });
+    else fill(words, count(told.events.length, "event"), ". Point at one, or go through them with the arrow keys: it is told here in words. Time runs downwards; the order is true, long gaps are squeezed.");
+    fill(asTable, eventTable(told));
+    saveSvg.disabled = saveJson.disabled = events.hidden = told.events.length === 0;
+    saveSvg.disabled = saveJson.disabled = told.events.length === 0;
+  }
+
+  function choose(index) {
+    const event = trace.events[index];
+    fill(words, el("b", {}, `${timeOfDay(event.at, 3)}, +${seconds(event.at - trace.events[0].at)}: `), `${inWords(event)}.`);
+    for (const one of frame.querySelectorAll(".event")) one.classList.toggle("is-chosen", Number(one.dataset.index) === index);
+  }
+
+  async function openFile() {
+    const chosen = file.files[0];
+    if (!chosen) return;
+    try {
+      const told = recordedTrace(await chosen.text());
+      request = null;
+      history.replaceState(null, "", "#trace");
+      origin.textContent = `A recorded run, from the file ${chosen.name}.`;
+      show(told);
+      showList();
+      announce(`Opened ${chosen.name}, ${count(told.events.length, "event")}.`);
+    } catch (error) {
+      origin.textContent = error.message;
+      announce(error.message);
+    }
+    file.value = "";
+  }
+
+  const element = el(
+    "section",
+    { class: "view trace-view" },
+    el(
+      "div",
+      { class: "with-list" },
+      el("aside", { class: "list-side panel" }, el("label", { for: "write-filter" }, "Find a write"), filter, note, list),
+      el(
+        "div",
+        { class: "main-side" },
+        heading,
+        origin,
+        el("p", { class: "buttons" }, saveSvg, saveJson, el("label", { class: "file", for: "recorded" }, "Open a recorded run"), file),
+        words,
+        frame,
+        events,
+      ),
+    ),
+  );
+  rove(list, "a");
+  new ResizeObserver(() => trace && show(trace)).observe(frame);
+  store.hearTrace((told) => {
+    if (element.hidden) return;
+    if (told.some((event) => event.service === "lb")) refreshList();
+    if (request !== null && told.some((event) => event.request === request)) refresh();
+  });
+  return {
+    element,
+    enter(wanted) {
+      refreshList();
+      if (wanted === null || wanted === request) return;
+      request = wanted;
+      trace = null;
+      last = "";
+      fill(frame);
+      showList();
+      refresh();
+    },
+  };
+}
+
+function eventTable(trace) {
+  const began = trace.events[0]?.at ?? 0;
+  return table(
+    "The events in their order",
+    ["time", "where", "what", "clocks"],
+    trace.events.map((event) => [`+${seconds(event.at - began)}`, event.lane, inWords(event), el("code", {}, (event.clocks ?? []).map((entries) => `{${clock(entries)}}`).join(" "))]),
+  );
+}
