@@ -6,13 +6,14 @@ import { timeScale } from "./timescale.js";
 import { inWords } from "./words.js";
 
 const CLOCK_ENTRIES = 3;
+const LETTER = 7.9; // about the width of one
 
 /** The SVG of this trace ({lanes, events, arrows}), at least `width` wide. `choose(index)` hears which event is looked at. */
 export function drawDiagram(trace, width, rem, choose) {
   const unit = rem / 16;
   const gutter = 84 * unit;
   const lanes = trace.lanes;
-  const space = Math.max(84 * unit, (width - gutter - 60 * unit) / Math.max(1, lanes.length));
+  const space = Math.max(74 * unit, (width - gutter - 60 * unit) / Math.max(1, lanes.length));
   const all = gutter + space * lanes.length + 60 * unit;
   const top = 62 * unit;
   const scale = timeScale(trace.events.map((event) => event.at), 27 * unit, 4.5 * unit);
@@ -72,9 +73,10 @@ export function drawDiagram(trace, width, rem, choose) {
 
   function drawEvent(event, index) {
     const at = x.get(event.lane);
-    const isLeft = at > gutter + (all - gutter) * 0.62; // no room on the right: the words stand on the left
     const value = [event.choices?.map(rating).join(", "), clocks(event.clocks, CLOCK_ENTRIES)].filter(Boolean).join(" at ");
-    const element = svg(
+    const words = `${label(event)} ${value}`.length * LETTER * unit;
+    const { isLeft, drop } = side(index, at, words);
+    return svg(
       "g",
       {
         class: "event",
@@ -91,12 +93,23 @@ export function drawDiagram(trace, width, rem, choose) {
       svg("circle", { r: 7 * unit }),
       svg(
         "text",
-        { class: "what", x: (isLeft ? -13 : 13) * unit, y: 4 * unit, "text-anchor": isLeft ? "end" : "start" },
+        { class: "what", x: (isLeft ? -13 : 13) * unit, y: drop * unit, "text-anchor": isLeft ? "end" : "start" },
         label(event),
         value ? svg("tspan", { class: "clock", dx: 6 * unit }, value) : null,
       ),
     );
-    return element;
+  }
+
+  /** Where the words of an event stand: away from its arrows if there is room, or else above or below them. */
+  function side(index, at, words) {
+    const others = trace.arrows.flatMap(({ from, to }) => (from === index ? [{ other: to, isOut: true }] : to === index ? [{ other: from, isOut: false }] : []));
+    const right = others.filter(({ other }) => x.get(trace.events[other]?.lane) > at);
+    const left = others.filter(({ other }) => x.get(trace.events[other]?.lane) < at);
+    const [fitsLeft, fitsRight] = [at - gutter > words, all - at - 16 * unit > words];
+    const isLeft = fitsLeft && (!fitsRight || (right.length > left.length));
+    const crossed = isLeft ? left : right;
+    if (crossed.length === 0) return { isLeft, drop: 4 };
+    return { isLeft, drop: crossed[0].isOut ? -6 : 15 };
   }
 
   function head(id, kind) {

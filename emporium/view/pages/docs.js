@@ -40,11 +40,11 @@ function described(file, name) {
     el("h2", {}, `${file.info?.title ?? SERVICES[name]} `, el("span", { class: "quiet" }, file.info?.version ?? "")),
     paragraphs(file.info?.description),
     el("p", {}, "The file itself: ", el("a", { href: `/openapi/${name}.json` }, `/openapi/${name}.json`)),
-    operations.map((operation) => described1(operation, file)),
+    operations.map((operation) => describedOperation(operation, file)),
   );
 }
 
-function described1(operation, file) {
+function describedOperation(operation, file) {
   const parameters = [...(operation.item.parameters ?? []), ...(operation.parameters ?? [])].map((one) => resolved(one, file));
   const body = operation.requestBody ? resolved(operation.requestBody, file) : null;
   const answers = Object.entries(operation.responses ?? {}).map(([status, answer]) => [status, resolved(answer, file)]);
@@ -54,11 +54,11 @@ function described1(operation, file) {
     el("summary", {}, el("b", { class: "method" }, operation.method.toUpperCase()), " ", el("code", {}, operation.path), " ", el("span", { class: "quiet" }, operation.summary ?? "")),
     paragraphs(operation.description),
     parameters.length ? el("h3", {}, "Parameters") : null,
-    parameters.length ? el("dl", { class: "pairs" }, parameters.map((one) => [el("dt", {}, el("code", {}, one.name), ` in ${one.in}${one.required ? ", required" : ""}`), el("dd", {}, one.description ?? "", " ", schemaWords(one.schema, file))])) : null,
+    parameters.length ? el("dl", { class: "pairs" }, parameters.map((one) => [el("dt", {}, el("code", {}, one.name), ` in ${one.in}${one.required ? ", required" : ""}`), el("dd", {}, marked(one.description ?? ""), " ", schemaWords(one.schema, file))])) : null,
     body ? el("h3", {}, "Body") : null,
     body ? contents(body.content, file) : null,
     el("h3", {}, "Answers"),
-    el("dl", { class: "pairs" }, answers.map(([status, answer]) => [el("dt", {}, el("b", {}, status)), el("dd", {}, answer.description ?? "", headers(answer.headers, file), contents(answer.content, file))])),
+    el("dl", { class: "pairs" }, answers.map(([status, answer]) => [el("dt", {}, el("b", {}, status)), el("dd", {}, marked(answer.description ?? ""), headers(answer.headers, file), contents(answer.content, file))])),
   );
 }
 
@@ -81,7 +81,12 @@ function contents(content, file) {
 }
 
 function paragraphs(text) {
-  return (text ?? "").split(/\n\s*\n/).filter(Boolean).map((part) => el("p", {}, part));
+  return (text ?? "").split(/\n\s*\n/).filter(Boolean).map((part) => el("p", {}, marked(part)));
+}
+
+/** Text in which `this` is code. */
+function marked(text) {
+  return text.split("`").map((part, index) => (index % 2 ? el("code", {}, part) : part));
 }
 
 addEventListener("hashchange", show);

@@ -3,11 +3,12 @@
 import { el, fill, say } from "./dom.js";
 import { count, seconds } from "./format.js";
 import { badge } from "./marks.js";
+import { countSiblings } from "./siblingcount.js";
 import { services } from "./state.js";
 
 const LATE_S = 5; // replicas promise to meet within so long
 
-/** What a state amounts to. Pure: {verdict, mark, troubles, up, shards, lag_s, waiting, siblings}. */
+/** What a state amounts to. Pure: {verdict, mark, troubles, up, shards, lag_s, waiting}. */
 export function healthOf(state) {
   const troubles = services(state)
     .filter((service) => service.state !== "up")
@@ -28,7 +29,6 @@ export function healthOf(state) {
     shards: state.shards.length,
     lag_s,
     waiting,
-    siblings: state.siblings ?? null,
   };
 }
 
@@ -50,12 +50,12 @@ export function createHealth(store) {
     say(facts.up.value, `${health.up} of ${health.shards}`);
     say(facts.lag.value, health.lag_s === 0 ? "none" : seconds(health.lag_s));
     say(facts.waiting.value, count(health.waiting, "record"));
-    say(facts.siblings.value, health.siblings === null ? "not counted" : count(health.siblings, "tea"));
     const now = JSON.stringify([health.verdict, health.troubles]);
     if (now === last) return;
     last = now;
     fill(verdict, badge(health.mark, health.verdict));
     fill(troubles, health.troubles.map((trouble) => el("li", { title: trouble.note }, badge(trouble.state, trouble.words))));
   });
+  countSiblings(store, (number) => say(facts.siblings.value, number === null ? "not known" : count(number, "tea")));
   return el("div", { class: "health-inner" }, verdict, troubles, list);
 }

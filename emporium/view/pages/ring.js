@@ -4,7 +4,7 @@ import { el, fill, fold, rove, say, svg, table } from "./dom.js";
 import { createDots } from "./dots.js";
 import { count, seconds, timeOfDay } from "./format.js";
 import { badge } from "./marks.js";
-import { drawChannel, drawHub, drawLoadBalancer, drawShard } from "./ringparts.js";
+import { digestOf, drawChannel, drawHub, drawLoadBalancer, drawShard } from "./ringparts.js";
 import { ringLayout } from "./ringlayout.js";
 import { inWords } from "./words.js";
 
@@ -137,10 +137,10 @@ function detailsOf(state, name) {
     facts([
       ...common(shard),
       ["teas stored", shard.keys],
-      ["requests", shard.requests_per_s === null || shard.requests_per_s === undefined ? null : `${Math.round(shard.requests_per_s)} a second`],
-      ["digest", `${shard.digest ?? 0} of ${shard.digest_length}`],
-      ["due to the queue", count(shard.due ?? 0, "record")],
-      ["something due for", shard.lag_s === null ? null : seconds(shard.lag_s)],
+      ["requests", isNothing(shard.requests_per_s) ? null : `${Math.round(shard.requests_per_s)} a second`],
+      ["digest", digestOf(shard)],
+      ["due to the queue", isNothing(shard.due) ? null : count(shard.due, "record")],
+      ["something due for", isNothing(shard.lag_s) ? null : seconds(shard.lag_s)],
       ["tells", shard.successor],
       ["hears", shard.predecessor],
       ["epoch", shard.epoch],
@@ -156,7 +156,7 @@ function common(service) {
     ["state", badge(service.state)],
     ["note", service.note],
     ["address", service.url ? el("code", {}, service.url) : null],
-    ["answered in", service.answer_ms === null || service.answer_ms === undefined ? null : seconds(service.answer_ms / 1000)],
+    ["answered in", isNothing(service.answer_ms) ? null : seconds(service.answer_ms / 1000)],
   ];
 }
 
@@ -168,10 +168,10 @@ function ringTable(state) {
       badge(shard.state),
       shard.note ?? "",
       text(shard.keys),
-      shard.requests_per_s === null || shard.requests_per_s === undefined ? "" : `${Math.round(shard.requests_per_s)}/s`,
-      `${shard.digest ?? "?"} of ${shard.digest_length}`,
+      isNothing(shard.requests_per_s) ? "" : `${Math.round(shard.requests_per_s)}/s`,
+      digestOf(shard),
       text(shard.due),
-      shard.lag_s === null || shard.lag_s === undefined ? "" : seconds(shard.lag_s),
+      isNothing(shard.lag_s) ? "" : seconds(shard.lag_s),
       redis ? badge(redis.state, `${redis.name} ${redis.state}`) : "",
     ];
   });
@@ -181,12 +181,16 @@ function ringTable(state) {
 function channelTable(state) {
   const rows = (state.queue?.channels ?? []).map((channel) => [
     channel.name,
-    count(channel.depth, "record"),
-    channel.oldest_age_s === null ? "" : seconds(channel.oldest_age_s),
+    isNothing(channel.depth) ? "unknown" : count(channel.depth, "record"),
+    isNothing(channel.oldest_age_s) ? "" : seconds(channel.oldest_age_s),
   ]);
   return table(`Queue ${state.queue?.state ?? "unknown"}`, ["channel", "waiting", "oldest"], rows);
 }
 
 function text(value) {
-  return value === null || value === undefined ? "" : String(value);
+  return isNothing(value) ? "" : String(value);
+}
+
+function isNothing(value) {
+  return value === null || value === undefined;
 }

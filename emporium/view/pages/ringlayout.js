@@ -12,7 +12,7 @@ export function ringLayout(count, width, rem) {
   const unit = rem / 16;
   const isFull = width >= WIDE * unit && count <= 6;
   const card = isFull ? box(192, 112, unit) : box(count > 4 ? 84 : 98, 92, unit);
-  const slot = isFull ? box(116, 44, unit) : box(62, 34, unit);
+  const slot = isFull ? box(132, 44, unit) : box(62, 34, unit);
   const rows = Math.ceil(count / 2);
   const height = isFull ? Math.max(width * 0.56, (rows * 150 + 240) * unit) : Math.max(width * 0.8, (rows * 128 + 190) * unit);
   const lb = { x: width / 2, y: (isFull ? 30 : 26) * unit, ...(isFull ? box(300, 52, unit) : box(150, 48, unit)) };

@@ -37,10 +37,15 @@ export function drawShard(place, layout, name, choose) {
     say(redisWord, redis ? (isFull && redis.state === "up" && redis.keys !== null ? `Redis ${redis.name} up, ${redis.keys} keys` : `${isFull ? "Redis " : ""}${redis.name} ${redis.state}`) : "no Redis");
     element.setAttribute(
       "aria-label",
-      `${name} ${shard.state}${shard.note ? `, ${shard.note}` : ""}, ${loadOf(shard)}, digest ${shard.digest ?? 0} of ${shard.digest_length}, its Redis ${redis?.state ?? "unknown"}`,
+      `${name} ${shard.state}${shard.note ? `, ${shard.note}` : ""}, ${loadOf(shard)}, digest ${digestOf(shard)}, its Redis ${redis?.state ?? "unknown"}`,
     );
   }
   return { element, show };
+}
+
+/** How full a digest is: "1 of 2". Pure. */
+export function digestOf(shard) {
+  return `${shard.digest ?? "?"} of ${shard.digest_length ?? "?"}`;
 }
 
 function loadOf(shard) {
@@ -61,7 +66,7 @@ function drawDigest(x, y, width, { unit, isFull }) {
     show(shard) {
       const share = Math.min(1, (shard.digest ?? 0) / (shard.digest_length || 1));
       filled.setAttribute("width", (width - words) * share);
-      say(told, `${isFull ? "digest " : ""}${shard.digest ?? "?"} of ${shard.digest_length}`);
+      say(told, `${isFull ? "digest " : ""}${digestOf(shard)}`);
     },
   };
 }
@@ -84,7 +89,7 @@ export function drawChannel(place, { unit, isFull }, name) {
 
   function show(channel, queue) {
     const waiting = channel?.depth ?? 0;
-    const isKnown = channel !== undefined && queue?.state !== "down";
+    const isKnown = typeof channel?.depth === "number" && queue?.state !== "down";
     element.classList.toggle("is-unknown", !isKnown);
     element.classList.toggle("is-waiting", isKnown && waiting > 0);
     say(depth, isKnown ? (isFull ? `${name}: ${waiting} waiting` : `${name}: ${waiting}`) : `${name}: ?`);
