@@ -1,0 +1,544 @@
+"""The pages of the view as a person meets them, in a real Chromium: seen, clicked, typed, and broken while watching.
+
+One cluster of three shards and one browser serve all stories; each has teas and pages of its own. What a page asked of
+anybody but the view, and every complaint of the browser, fails the story. Pictures are left in var/screenshots.
+"""
+
+import json
+import re
+import subprocess
+from xml.etree import ElementTree
+
+import chromium
+import psutil
+import pytest
+import requests
+from browsing import (
+    FAINT_TEXTS,
+    LAPTOP,
+    PHONE,
+    PROJECTOR,
+    TEXTS_OUT_OF_FRAME,
+    TOO_WIDE_PX,
+    WIDE_PHONE,
+    Visits,
+    expect_state,
+    keep_picture,
+    part,
+    tab_to,
+)
+from harness import CALL_S
+from playwright.sync_api import expect, sync_playwright
+from sharing import or_skip
+from teacommand import Up
+
+from serverLB import primary_of
+from vectorclock import VectorClock
+
+NDB = 3
+VIEWS = {"ring": ".ring .shard", "tea/seen": ".replica", "trace": ".trace-view .tea-list a", "break": ".lab-grid li"}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    program = or_skip(chromium.find_or_install)
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=program, args=chromium.flags())
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def up(browser, run_folder):
+    """A cluster that may be broken, and its view. (Where there is no browser, none is started.)"""
+    with Up(run_folder / "pages", NDB, extra=["--lab", "--digest-length", "2"], with_view=True) as cluster:
+        yield cluster.wait_until_open()
+
+
+@pytest.fixture(scope="module")
+def shared(browser, up):
+    """The pages of all stories: most are about the same one, which begins anew faster than a browser opens another."""
+    made = Visits(browser, up.layout.view)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def visits(shared):
+    shared.forget()
+    yield shared
+    shared.close_others()
+    assert shared.strangers() == []
+    assert shared.errors == []
+
+
+@pytest.fixture
+def rate(up):
+    """Rates a tea at the load balancer, as others do while a page is open."""
+
+    def put(tea, rating=3, **clock):
+        told = {"rating": rating, "clock": clock or {"c0": 1}}
+        answer = requests.put(f"http://127.0.0.1:{up.layout.lb}/rating/{tea}", json=told, timeout=CALL_S)
+        assert answer.status_code == 200, answer.text
+        return answer
+
+    return put
+
+
+def teas_of(primary, number, prefix):
+    """So many names of teas with this primary."""
+    return [tea for tea in (f"{prefix}-{n}" for n in range(1000)) if primary_of(tea, NDB) == primary][:number]
+
+
+def lab(page, service, verb):
+    """Press a button of the lab, and see it answered."""
+    page.get_by_role("button", name=f"{verb} {service}", exact=True).click()
+    expect(page.locator(".lab-view .answer")).to_contain_text(re.compile(rf"✓.*{service}"))
+
+
+# ---- the ring
+
+
+def test_the_ring_shows_every_service_and_its_state(visits):
+    page = visits.open("/")
+
+    for name in ("lb", "db0", "db1", "db2"):
+        expect_state(page, name, "up")
+    for index in range(NDB):
+        expect(part(page, f"db{index}")).to_contain_text(re.compile(rf"Redis r{index} up"))
+    expect(page.locator(".ring .hub .word")).to_have_text("up")
+    expect(page.locator(".ring .channel")).to_have_count(NDB)
+    expect(page.locator("#health")).to_contain_text("Healthy")
+    expect(page.locator("#health")).to_contain_text("3 of 3")
+
+
+def test_a_digest_fills_and_its_records_move_as_dots(visits, rate):
+    first, second = teas_of(1, 2, "dots")
+    page = visits.go("#ring")
+    expect_state(page, "db1", "up")
+    expect(page.locator("body")).not_to_have_class(re.compile("is-stale"))
+
+    rate(first)
+    expect(part(page, "db1")).to_contain_text("digest 1 of 2")
+    rate(second)
+
+    expect(page.locator(".dot-gossip").first).to_be_attached()
+    expect(page.locator(".events")).to_contain_text(second)
+
+
+def test_who_wants_no_motion_sees_counts_and_no_dots(visits, rate):
+    page = visits.open("/#ring", reduced_motion="reduce")
+    expect_state(page, "db0", "up")
+
+    for tea in teas_of(0, 2, "calm"):
+        rate(tea)
+
+    expect(page.locator(".moved", has_text="moved in 10 s").first).to_be_visible()
+    assert page.locator(".dots > *").count() == 0
+
+
+def test_a_part_of_the_ring_tells_all_that_is_known_of_it(visits):
+    page = visits.go("#ring")
+
+    part(page, "db2").click()
+
+    details = page.get_by_role("region", name="What is chosen")
+    expect(details.get_by_role("heading", name="db2")).to_be_visible()
+    for told in ("epoch", "tells", "hears", "db0", "db1", "r2", "http://"):
+        expect(details).to_contain_text(told)
+    page.keyboard.press("Escape")
+    expect(details).to_contain_text("Choose a part of the ring")
+
+
+def test_tables_say_the_same_as_the_drawing(visits):
+    page = visits.go("#ring")
+
+    page.get_by_text("The same as tables").click()
+
+    row = page.get_by_role("region", name="Shards").get_by_role("row", name=re.compile("^db1"))
+    expect(row).to_contain_text("up")
+    expect(row).to_contain_text("r1 up")
+
+
+# ---- a tea
+
+
+def test_a_tea_stands_on_every_shard_side_by_side(visits, rate):
+    rate("seen", 4, c0=1)
+    page = visits.go("#tea/seen")
+
+    expect(page.locator(".replica")).to_have_count(NDB)
+    primary = page.locator(f'[data-shard="db{primary_of("seen", NDB)}"]')
+    expect(primary).to_contain_text("primary")
+    expect(primary.locator(".rating")).to_have_text("4")
+    expect(primary).to_contain_text("c0:1")
+    # Comparing brings it to the others within seconds, while the page is open.
+    expect(page.locator(".replica .rating", has_text="4")).to_have_count(NDB)
+    expect(page.locator(".replica", has_text="has what the primary has")).to_have_count(NDB - 1)
+
+
+def test_a_write_shows_its_merge_first_and_its_curl_line_does_the_same(visits, rate):
+    rate("merged", 1, c0=1)
+    rate("merged", 5, c1=1)
+    page = visits.go("#tea/merged")
+    expect(page.get_by_text("A and B are concurrent")).to_be_visible()
+    expect(page.locator(".pair .count.is-larger")).to_have_count(2)
+    form = page.locator("form.write")
+
+    # At its first clock it would be stale or a sibling; with the button it is newer than both.
+    page.get_by_label("Rating", exact=True).fill("3")
+    expect(form.locator(".merge")).to_contain_text("What stands then")
+    page.get_by_label("as", exact=True).fill("me")
+    page.get_by_role("button", name="Newer than all siblings").click()
+    expect(form.locator(".merge li", has_text="The stored one is dropped")).to_have_count(2)
+    expect(form.locator(".outcome")).to_contain_text("It would be stored")
+    line = form.locator(".line code").first.text_content()
+    assert '"clock": {"c0":1,"c1":1,"me":1}' in line
+
+    page.get_by_role("button", name="Write", exact=True).click()
+    expect(form.locator(".answer")).to_contain_text("✓ 200 stored")
+    expect(page.locator(".siblings li")).to_have_count(1)
+    again = subprocess.run(["bash", "-c", f"{line} -si"], capture_output=True, text=True, timeout=CALL_S, check=True)
+    assert "x-merge: same" in again.stdout.lower()
+
+
+def test_strong_and_weak_reads_stand_beside_each_other(visits, rate):
+    rate("read", 2, c0=7)
+    page = visits.go("#tea/read")
+    strong, weak = page.locator(".reads .panel").all()
+
+    page.get_by_role("button", name="Read strongly").click()
+    page.get_by_role("button", name="Read weakly").click()
+
+    expect(strong.locator(".told")).to_contain_text("2 at c0:7")
+    expect(weak.locator(".told")).to_contain_text("✓ 200")
+    assert abs(strong.bounding_box()["y"] - weak.bounding_box()["y"]) < 1
+    line = strong.locator(".line code").first.text_content()
+    answer = subprocess.run(["bash", "-c", f"{line} -s"], capture_output=True, timeout=CALL_S, check=True)
+    assert json.loads(answer.stdout)["clocks"] == [{"c0": 7}]
+    assert "consistency=weak" in weak.locator(".line code").first.text_content()
+
+
+def test_a_delete_leaves_a_tombstone_that_the_page_names(visits, rate):
+    rate("gone", 2, c0=3)
+    page = visits.go("#tea/gone")
+    expect(page.locator(".replica.is-primary .rating")).to_have_text("2")
+
+    page.get_by_role("button", name="Delete", exact=True).click()
+
+    expect(page.locator("form.write .answer")).to_contain_text("✓ 200")
+    expect(page.locator(".replica.is-primary")).to_contain_text("deleted")
+    expect(page.locator(".replica.is-primary")).to_contain_text("c0:3")
+    page.get_by_role("button", name="Newer than all siblings").click()
+    expect(page.locator("form.write .line code").first).to_contain_text('{"c0":4}')
+
+
+def test_teas_are_found_by_a_part_of_their_name_and_new_ones_entered(visits, rate):
+    rate("needle-in-hay")
+    page = visits.go("#tea")
+    field = page.get_by_label("Find a tea, or enter a new one")
+
+    field.fill("dle-in-h")
+    expect(page.locator(".tea-list a")).to_have_text([re.compile("needle-in-hay")])
+    field.fill("茶 'n' <b>50%")
+    field.press("Enter")
+    expect(page.get_by_role("heading", name="茶 'n' <b>50%")).to_be_visible()
+    page.get_by_role("button", name="Write", exact=True).click()
+    expect(page.locator("form.write .answer")).to_contain_text("✓ 200 stored")
+    line = page.locator("form.write .line code").first.text_content()
+    again = subprocess.run(["bash", "-c", f"{line} -si"], capture_output=True, text=True, timeout=CALL_S, check=True)
+    assert "x-merge: same" in again.stdout.lower()
+
+
+def test_a_line_is_copied(visits):
+    page = visits.open("/#tea/copied", permissions=["clipboard-read", "clipboard-write"])
+    shown = page.locator("form.write .line").first
+
+    shown.get_by_role("button").click()
+
+    expect(shown.get_by_role("button")).to_have_text("Copied")
+    assert page.evaluate("navigator.clipboard.readText()") == shown.locator("code").text_content()
+
+
+# ---- a trace
+
+
+def rows_of(page):
+    """The events of the diagram in words, in their order."""
+    return [event.get_attribute("aria-label") for event in page.locator(".diagram .event").all()]
+
+
+def test_a_write_is_followed_round_the_ring_one_record_at_a_time(visits, rate):
+    first, second = teas_of(0, 2, "way")
+    breaking, page = visits.open("/#break"), visits.go("#trace")
+    breaking.get_by_role("button", name="Hold gossip").click()
+    expect(breaking.get_by_text("Held: nothing moves until you let it")).to_be_visible()
+
+    rate(first, c0=4)
+    rate(second, c0=9)
+    page.get_by_role("link", name=re.compile(second)).click()
+    events = page.locator(".diagram")
+    expect(events.locator(".event", has_text="received PUT")).to_have_count(1)
+    expect(events.get_by_role("img", name="The load balancer answered 200")).to_have_count(1)
+    expect(events.locator(".event", has_text="put db0")).to_have_count(1)
+    assert "{c0:9}" in events.text_content()
+    assert not any("heard" in row for row in rows_of(page))
+
+    breaking.get_by_role("button", name="Let one through").click()
+    breaking.get_by_role("button", name="Let one through").click()
+    expect(events.locator(".event", has_text="heard db0")).to_have_count(1)
+    breaking.get_by_role("button", name="Play on").click()
+    expect(breaking.get_by_text("Gossip moves by itself")).to_be_visible()
+    keep_picture(page, "trace-live")
+
+
+def test_a_trace_is_read_with_the_keyboard_and_as_a_table(visits, rate):
+    request = rate("spoken", 2, c0=3).headers["X-Request-ID"]
+    page = visits.go(f"#trace/{request}")
+
+    page.locator(".diagram .event").first.focus()
+    expect(page.locator(".event-words")).to_contain_text("The load balancer received PUT for spoken: 2 at {c0:3}")
+    page.keyboard.press("ArrowDown")
+    expect(page.locator(".event-words")).to_contain_text("The load balancer sent spoken to")
+    page.get_by_text("The same as a table").click()
+
+    table = page.get_by_role("region", name="The events in their order")
+    expect(table.get_by_role("row", name=re.compile("received PUT"))).to_contain_text("{c0:3}")
+
+
+def test_a_trace_is_saved_and_opened_again(visits, rate, tmp_path):
+    request = rate("kept", 2, c0=3).headers["X-Request-ID"]
+    page = visits.go(f"#trace/{request}")
+    expect(page.get_by_role("img", name="The load balancer answered 200")).to_have_count(1)
+
+    with page.expect_download() as drawing:
+        page.get_by_role("button", name="Save as SVG").click()
+    drawing.value.save_as(tmp_path / "drawing.svg")
+    with page.expect_download() as run:
+        page.get_by_role("button", name="Save as JSON").click()
+    run.value.save_as(tmp_path / "run.json")
+
+    assert run.value.suggested_filename == f"trace-kept-{request}.json"
+    text = (tmp_path / "drawing.svg").read_text()
+    svg = ElementTree.fromstring(text)
+    assert svg.tag == "{http://www.w3.org/2000/svg}svg"
+    assert "{c0:3}" in "".join(svg.itertext())
+    assert ".lane-line" in text
+    assert not re.search(r"""(href|src)=|url\((?!#)""", text)
+
+    recorded = json.loads((tmp_path / "run.json").read_text())
+    recorded["tea"], recorded["request"] = "of-another-day", "recorded"
+    (tmp_path / "run.json").write_text(json.dumps(recorded))
+    page.get_by_label("Open a recorded run").set_input_files(tmp_path / "run.json")
+    expect(page.get_by_text("A recorded run, from the file run.json")).to_be_visible()
+    expect(page.get_by_role("heading", name="The way of of-another-day")).to_be_visible()
+    assert len(rows_of(page)) == len(recorded["events"])
+
+    (tmp_path / "none.json").write_text("[1, 2]")
+    page.get_by_label("Open a recorded run").set_input_files(tmp_path / "none.json")
+    expect(page.locator(".trace-view").get_by_text("This file is no recorded run")).to_be_visible()
+
+    alone = visits.blank(LAPTOP)
+    alone.goto(f"file://{tmp_path}/drawing.svg")
+    keep_picture(alone, "trace-saved")
+
+
+# ---- what dies while someone watches
+
+
+def test_what_is_killed_says_down_within_3_s_and_in_the_first_state_of_a_new_page(visits):
+    breaking, page = visits.open("/#break"), visits.go("#ring")
+    expect_state(page, "db1", "up")
+
+    lab(breaking, "db1", "Kill")
+    expect_state(page, "db1", "down", within_s=3)
+    expect(page.locator("#health")).to_contain_text("Trouble")
+    expect(page.locator("#health")).to_contain_text("db1 down")
+    expect(page.locator("#health")).to_contain_text("2 of 3")
+    expect(page.locator("#announcer")).to_contain_text("db1 is down")
+    keep_picture(page, "ring-down")
+
+    new = visits.blank()
+    new.route("**/api/stream", lambda route: route.abort())
+    new.goto(visits.origin)
+    expect_state(new, "db1", "down")
+    visits.errors.clear()  # the browser complains of the stream that this test withheld
+
+    lab(breaking, "db1", "Start")
+    expect_state(page, "db1", "up")
+    expect(page.locator("#health")).not_to_contain_text("db1")
+
+
+def test_what_hangs_is_slow_and_a_redis_and_the_queue_can_be_down(visits):
+    breaking, page = visits.open("/#break"), visits.go("#ring")
+    expect_state(page, "db2", "up")
+
+    lab(breaking, "db2", "Stop")
+    lab(breaking, "r0", "Kill")
+    lab(breaking, "q", "Kill")
+    expect_state(page, "db2", "slow")
+    expect(part(page, "db0").locator(".redis")).to_have_text(re.compile("r0 down"))
+    expect(page.locator(".ring .hub .word")).to_have_text("down")
+    expect(page.locator(".ring .channel").first).to_contain_text("unknown")
+    keep_picture(page, "ring-trouble")
+
+    for name in ("q", "r0", "db2"):
+        lab(breaking, name, "Start")
+    for index in range(NDB):
+        expect_state(page, f"db{index}", "up", within_s=20)
+    expect(page.locator("#health")).to_contain_text("Healthy", timeout=20_000)
+
+
+def test_each_button_of_the_lab_has_its_command_beside_it(visits, up):
+    page = visits.go("#break")
+    base = f" --port-base {up.layout.base}"
+
+    def command(label):
+        button = page.get_by_role("button", name=label, exact=True)
+        return button.locator("xpath=following-sibling::*").locator("code").text_content()
+
+    expect(page.locator(".lab-grid > li")).to_have_count(2 * NDB + 1)
+    assert command("Hold gossip") == f"./tea hold{base}"
+    assert command("Let one through") == f"./tea step{base}"
+    assert command("Play on") == f"./tea play{base}"
+    assert command("Kill db2") == f"./tea break db2{base}"
+    assert command("Stop r1") == f"./tea break r1 --stop{base}"
+    assert command("Start q") == f"./tea mend q{base}"
+
+
+def test_a_page_says_since_when_it_is_stale_and_comes_back_by_itself(visits, up):
+    page = visits.go("#ring")
+    expect_state(page, "db0", "up")
+
+    psutil.Process(up.pid_of("view")).kill()
+    expect(page.get_by_role("alert")).to_contain_text(re.compile(r"Stale: the stream was cut at \d\d:\d\d:\d\d"))
+    expect(page.get_by_role("alert")).to_be_hidden(timeout=20_000)
+    visits.errors.clear()  # the browser complains of the view that was gone
+
+    expect(page.locator("#announcer")).to_have_text("The stream is back.")
+
+
+# ---- the API
+
+
+def test_the_api_of_each_service_is_readable_without_another_machine(visits):
+    page = visits.open("/docs")
+
+    for service in ("Load balancer", "Shard", "Queue", "Log", "View"):
+        page.get_by_role("link", name=service, exact=True).click()
+        expect(page.locator(".operation").first).to_be_visible()
+        expect(page.get_by_role("link", name=service, exact=True)).to_have_attribute("aria-current", "page")
+    page.get_by_role("link", name="Load balancer", exact=True).click()
+    page.locator("summary", has_text="PUT").first.click()
+
+    expect(page.locator(".operation[open]")).to_contain_text("clock")
+    expect(page.locator(".operation[open]")).to_contain_text("409")
+    assert page.evaluate(TOO_WIDE_PX) == 0
+    keep_picture(page, "docs-laptop")
+
+
+# ---- for everybody
+
+
+def test_every_view_fits_a_phone_a_laptop_and_a_projector(visits, rate):
+    request = rate("seen", 4, c0=2).headers["X-Request-ID"]
+    rate("seen", 1, c1=2)
+    page = visits.go("#ring")
+    for name, ready in {**VIEWS, f"trace/{request}": ".diagram .event"}.items():
+        page = visits.go(f"#{name}")
+        expect(page.locator(ready).first).to_be_visible()
+        for size, width in (
+            (PHONE, "small-phone"),
+            (WIDE_PHONE, "phone"),
+            (LAPTOP, "laptop"),
+            (PROJECTOR, "projector"),
+        ):
+            page.set_viewport_size({"width": size[0], "height": size[1]})
+            expect(page.locator(ready).first).to_be_visible()
+
+            assert page.evaluate(TOO_WIDE_PX) == 0, f"{name} at {size[0]}"
+            if name == "ring":
+                expect(page.locator(".ring .frame").first).to_be_visible()
+                assert page.evaluate(TEXTS_OUT_OF_FRAME) == [], f"{name} at {size[0]}"
+            keep_picture(page, f"{name.partition('/')[0]}-{width}", full_page=True)
+    page.set_viewport_size({"width": LAPTOP[0], "height": LAPTOP[1]})
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_text_can_be_read_by_day_and_by_night(visits, scheme):
+    page = visits.go("#ring")
+    page.emulate_media(color_scheme=scheme)
+
+    for name, ready in VIEWS.items():
+        page = visits.go(f"#{name}")
+        expect(page.locator(ready).first).to_be_visible()
+        assert page.evaluate(FAINT_TEXTS) == [], name
+        keep_picture(page, f"{name.partition('/')[0]}-{scheme}")
+    page.emulate_media(color_scheme="no-preference")
+
+
+def test_all_of_it_can_be_done_with_the_keyboard(visits, rate):
+    page = visits.open("/")
+    expect_state(page, "db0", "up")
+
+    tab_to(page, ".ring [data-name]")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    chosen = page.evaluate("document.activeElement.dataset.name")
+    expect(page.get_by_role("region", name="What is chosen").get_by_role("heading", name=chosen)).to_be_visible()
+    page.keyboard.press("Escape")
+
+    page.reload()
+    tab_to(page, '.tabs a[data-view="tea"]')
+    page.keyboard.press("Enter")
+    tab_to(page, "#tea-name")
+    page.keyboard.type("typed")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="typed")).to_be_visible()
+    tab_to(page, "#rating")
+    page.keyboard.press("ControlOrMeta+a")
+    page.keyboard.type("4.5")
+    tab_to(page, "form.write button.main")
+    page.keyboard.press("Enter")
+    expect(page.locator("form.write .told")).to_contain_text("✓ 200 stored")
+    tab_to(page, 'form.write .told a[href^="#trace/"]')
+    page.keyboard.press("Enter")
+    expect(page.locator(".diagram .event", has_text="received PUT")).to_have_count(1)
+    tab_to(page, "#recorded")
+    tab_to(page, ".diagram .event")
+    page.keyboard.press("End")
+    expect(page.locator(".event-words")).to_contain_text(
+        page.evaluate("document.activeElement.querySelector('title').textContent")
+    )
+
+
+# ---- rules of the pages that need no cluster: they run in the browser, as they are
+
+
+def test_the_clock_of_the_button_is_newer_than_all_and_as_small_as_can_be(visits, chance):
+    page = visits.go("#ring")
+    clocks = [{f"c{chance.randrange(4)}": chance.randrange(5) for _ in range(3)} for _ in range(5)]
+
+    made = page.evaluate(
+        "async (clocks) => (await import('/static/clockedit.js')).newerThanAll(clocks, 'c1')",
+        clocks,
+    )
+
+    join = VectorClock.converge(VectorClock.fromDict(clock) for clock in clocks)
+    assert VectorClock.fromDict(made) > join
+    assert VectorClock.fromDict({**made, "c1": made["c1"] - 1}) <= join or made["c1"] == 1
+    assert {**made, "c1": None} == {**join.asDict(), "c1": None}
+
+
+def test_time_is_squeezed_and_never_turned_round(visits, chance):
+    page = visits.go("#ring")
+    times = [0.0]
+    for _ in range(50):
+        times.append(times[-1] + chance.choice([0, 1e-6, 1e-3, 0.2, 30]))
+
+    scale = page.evaluate("async (times) => (await import('/static/timescale.js')).timeScale(times, 20, 5)", times)
+
+    steps = [later - sooner for sooner, later in zip(scale["places"], scale["places"][1:], strict=False)]
+    assert min(steps) >= 20
+    assert max(steps) < 20 + 5 * 8
+    assert all(gap["seconds"] >= 0.05 for gap in scale["gaps"])
