@@ -1,6 +1,7 @@
 // Calls to the view's own server, each with a deadline; what fails becomes an Error with words for the reader.
 
 const DEADLINE_MS = 8000;
+const PROCESS_MS = 25000; // what starts and ends processes takes longer
 
 /** The JSON at this path. Throws Error with the problem's detail. */
 export async function get(path) {
@@ -8,15 +9,20 @@ export async function get(path) {
 }
 
 /** The JSON that answers this body. Throws Error with the problem's detail. */
-export async function post(path, body) {
-  return call(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+export async function post(path, body, deadline_ms = DEADLINE_MS) {
+  return call(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) }, deadline_ms);
 }
 
-async function call(path, options) {
+/** The same for what starts or ends a process. */
+export async function postPatiently(path, body) {
+  return post(path, body, PROCESS_MS);
+}
+
+async function call(path, options, deadline_ms = DEADLINE_MS) {
   let answer;
   let told;
   try {
-    answer = await fetch(path, { ...options, cache: "no-store", signal: AbortSignal.timeout(DEADLINE_MS) });
+    answer = await fetch(path, { ...options, cache: "no-store", signal: AbortSignal.timeout(deadline_ms) });
     told = await answer.json();
   } catch (error) {
     if (error.name === "TimeoutError") throw new Error("The view did not answer in time.", { cause: error });

@@ -102,14 +102,14 @@ export function drawDiagram(trace, width, rem, choose) {
 
   /** Where the words of an event stand: away from its arrows if there is room, or else above or below them. */
   function side(index, at, words) {
-    const others = trace.arrows.flatMap(({ from, to }) => (from === index ? [{ other: to, isOut: true }] : to === index ? [{ other: from, isOut: false }] : []));
+    const others = trace.arrows.flatMap(({ from, to }) => (from === index ? [{ other: to }] : to === index ? [{ other: from }] : []));
     const right = others.filter(({ other }) => x.get(trace.events[other]?.lane) > at);
     const left = others.filter(({ other }) => x.get(trace.events[other]?.lane) < at);
     const [fitsLeft, fitsRight] = [at - gutter > words, all - at - 16 * unit > words];
     const isLeft = fitsLeft && (!fitsRight || (right.length > left.length));
     const crossed = isLeft ? left : right;
     if (crossed.length === 0) return { isLeft, drop: 4 };
-    return { isLeft, drop: crossed[0].isOut ? -6 : 15 };
+    return { isLeft, drop: y[crossed[0].other] > y[index] ? -6 : 15 };
   }
 
   function head(id, kind) {

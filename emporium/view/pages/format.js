@@ -21,7 +21,7 @@ export function seconds(value) {
 }
 
 function short(value) {
-  return String(Math.abs(value) < 10 ? Math.round(value * 10) / 10 : Math.round(value));
+  return String(Math.abs(value) < 100 ? Math.round(value * 10) / 10 : Math.round(value));
 }
 
 /** The time of day of seconds since 1970: "21:04:09". */

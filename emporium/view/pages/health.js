@@ -6,7 +6,7 @@ import { badge } from "./marks.js";
 import { countSiblings } from "./siblingcount.js";
 import { services } from "./state.js";
 
-const LATE_S = 5; // replicas promise to meet within so long
+const LATE_S = 5; // what the queue has not taken for so long is trouble; what waits there may wait for a request
 
 /** What a state amounts to. Pure: {verdict, mark, troubles, up, shards, lag_s, waiting}. */
 export function healthOf(state) {
@@ -14,11 +14,12 @@ export function healthOf(state) {
     .filter((service) => service.state !== "up")
     .map((service) => ({ state: service.state, words: `${service.name} ${service.state}`, note: service.note }));
   const channels = state.queue?.channels ?? [];
-  const ages = [...state.shards.map((shard) => shard.lag_s), ...channels.map((channel) => channel.oldest_age_s)];
+  const owed = state.shards.map((shard) => (shard.due ? shard.lag_s : null));
+  const ages = [...owed, ...channels.map((channel) => channel.oldest_age_s)];
   const lag_s = Math.max(0, ...ages.filter((age) => age !== null && age !== undefined));
   const waiting = sum(channels.map((channel) => channel.depth)) + sum(state.shards.map((shard) => shard.due));
   if (state.held) troubles.push({ state: "slow", words: "gossip held", note: null });
-  else if (lag_s > LATE_S) troubles.push({ state: "slow", words: "gossip is late", note: null });
+  else if (owed.some((age) => age > LATE_S)) troubles.push({ state: "slow", words: "gossip is held up", note: null });
   const up = state.shards.filter((shard) => shard.state === "up").length;
   const isBad = troubles.some((trouble) => trouble.state === "down");
   return {

@@ -1,6 +1,6 @@
 // Break it: stop, kill and start services, and hold gossip. Each button has its command beside it.
 
-import { post } from "./api.js";
+import { postPatiently } from "./api.js";
 import { createLine } from "./copy.js";
 import { el, fill, say } from "./dom.js";
 import { badge } from "./marks.js";
@@ -26,15 +26,16 @@ export function clusterOption(state) {
 
 export function createLab({ store, announce }) {
   const said = el("p", { class: "answer", role: "status" });
-  const gossip = el("section", { class: "panel" });
+  const gossip = el("section", { class: "panel", id: "lab-gossip" });
   const grid = el("ul", { class: "lab-grid" });
   const badges = new Map();
   const heldWord = el("p", {});
   let drawn = "";
 
   async function act(body) {
+    fill(said, `… ${body.do} ${body.service ?? "gossip"}: under way`);
     try {
-      const told = await post("/api/lab", body);
+      const told = await postPatiently("/api/lab", body);
       fill(said, el("b", {}, `✓ ${told.done}`), " ", el("span", { class: "quiet" }, "The same by command: "), el("code", {}, told.command));
       announce(told.done);
     } catch (error) {

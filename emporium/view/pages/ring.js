@@ -140,7 +140,7 @@ function detailsOf(state, name) {
       ["requests", isNothing(shard.requests_per_s) ? null : `${Math.round(shard.requests_per_s)} a second`],
       ["digest", digestOf(shard)],
       ["due to the queue", isNothing(shard.due) ? null : count(shard.due, "record")],
-      ["something due for", isNothing(shard.lag_s) ? null : seconds(shard.lag_s)],
+      ["something due for", shard.due && !isNothing(shard.lag_s) ? seconds(shard.lag_s) : null],
       ["tells", shard.successor],
       ["hears", shard.predecessor],
       ["epoch", shard.epoch],
@@ -171,7 +171,7 @@ function ringTable(state) {
       isNothing(shard.requests_per_s) ? "" : `${Math.round(shard.requests_per_s)}/s`,
       digestOf(shard),
       text(shard.due),
-      isNothing(shard.lag_s) ? "" : seconds(shard.lag_s),
+      shard.due && !isNothing(shard.lag_s) ? seconds(shard.lag_s) : "",
       redis ? badge(redis.state, `${redis.name} ${redis.state}`) : "",
     ];
   });

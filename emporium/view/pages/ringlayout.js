@@ -14,18 +14,25 @@ export function ringLayout(count, width, rem) {
   const card = isFull ? box(192, 112, unit) : box(count > 4 ? 84 : 98, 92, unit);
   const slot = isFull ? box(132, 44, unit) : box(62, 34, unit);
   const rows = Math.ceil(count / 2);
-  const height = isFull ? Math.max(width * 0.56, (rows * 150 + 240) * unit) : Math.max(width * 0.8, (rows * 128 + 190) * unit);
+  const isOdd = count % 2 === 1 && count > 1; // the last shard stands right under the queue
+  const height = isFull ? Math.max(width * (isOdd ? 0.64 : 0.56), (rows * 150 + 240) * unit) : Math.max(width * 0.8, (rows * 128 + (isOdd ? 240 : 190)) * unit);
   const lb = { x: width / 2, y: (isFull ? 30 : 26) * unit, ...(isFull ? box(300, 52, unit) : box(150, 48, unit)) };
   const top = lb.y + lb.h / 2 + 14 * unit;
   const middle = { x: width / 2, y: (top + height) / 2 };
   const far = { x: width / 2 - card.w / 2 - 2, y: (height - top) / 2 - card.h / 2 - 4 };
-  const hub = { ...middle, r: (isFull ? 74 : 40) * unit };
-  const reach = { x: hub.r + (isFull ? slot.w * 0.42 : slot.w * 0.2), y: hub.r + slot.h * 0.55 };
+  const crowd = count > 6 ? (1.25 * count * slot.w) / (2 * Math.PI) : 0; // so far out they have room beside each other
+  const hub = { ...middle, r: Math.max((isFull ? 74 : 40) * unit, crowd - slot.w * 0.7) };
+  const reach = { x: Math.max(hub.r + slot.w * (isFull ? 0.42 : 0.2), crowd), y: hub.r + slot.h * 0.55 };
+  const widest = far.x - card.w / 2 - slot.w / 2 - 4; // beyond it they would be behind the shards left and right
+  if (crowd > widest) {
+    // One above the other instead, where there is no room beside each other.
+    reach.x = hub.r = Math.max(slot.w * 0.7, widest);
+    reach.y = Math.min((1.1 * slot.h) / (1 - Math.cos((2 * Math.PI) / count)), far.y - card.h);
+  }
 
   const turn = (2 * Math.PI) / count;
   const first = -Math.PI / 2 - turn / 2; // so that the load balancer stands over a gap
   const shards = Array.from({ length: count }, (_, index) => ({ ...onEllipse(middle, far, first + index * turn), ...card }));
-  // With two shards left and right, and nobody above or below, the ellipse has no height to use.
   const channels = count < 2 ? [] : shards.map((shard, index) => {
     const place = { ...onEllipse(middle, reach, first + (index + 0.5) * turn), ...slot };
     return { ...place, out: bow(shard, place, middle), on: bow(place, shards[(index + 1) % count], middle) };
@@ -46,12 +53,14 @@ function onEllipse(middle, radius, angle) {
   return { x: middle.x + radius.x * cos * pull, y: middle.y + radius.y * sin * pull };
 }
 
-/** A path from the edge of one place to the edge of another, bent away from `from what lies in the middle`. */
+/** A path from the edge of one place to the edge of another, bent away from what lies in the middle. */
 function bow(from, to, middle) {
-  const between = { x: (from.x + to.x) / 2, y: (from.y + to.y) / 2 };
-  const away = { x: between.x + (between.x - middle.x) * 0.22, y: between.y + (between.y - middle.y) * 0.22 };
-  const start = edge(from, away);
-  const end = edge(to, away, 5);
+  const start = edge(from, to);
+  const end = edge(to, from, 5);
+  const between = { x: (start.x + end.x) / 2, y: (start.y + end.y) / 2 };
+  const [dx, dy] = [between.x - middle.x, between.y - middle.y];
+  const bend = (0.16 * Math.hypot(end.x - start.x, end.y - start.y)) / (Math.hypot(dx, dy) || 1);
+  const away = { x: between.x + dx * bend, y: between.y + dy * bend };
   return `M${round(start.x)} ${round(start.y)}Q${round(away.x)} ${round(away.y)} ${round(end.x)} ${round(end.y)}`;
 }
 

@@ -1,7 +1,7 @@
 // The parts of the ring's drawing. Each is drawn once, and then shows states.
 
 import { svg, say } from "./dom.js";
-import { seconds } from "./format.js";
+import { count, seconds } from "./format.js";
 import { known, shape } from "./marks.js";
 
 const CELLS = 8; // at most so many squares stand for what waits
@@ -43,15 +43,19 @@ export function drawShard(place, layout, name, choose) {
   return { element, show };
 }
 
+function isKnown(value) {
+  return value !== null && value !== undefined;
+}
+
 /** How full a digest is: "1 of 2". Pure. */
 export function digestOf(shard) {
-  return `${shard.digest ?? "?"} of ${shard.digest_length ?? "?"}`;
+  return isKnown(shard.digest) ? `${shard.digest} of ${shard.digest_length ?? "?"}` : "unknown";
 }
 
 function loadOf(shard) {
-  const keys = shard.keys === null || shard.keys === undefined ? null : `${shard.keys} teas`;
-  const rate = shard.requests_per_s === null || shard.requests_per_s === undefined ? null : `${Math.round(shard.requests_per_s)} req/s`;
-  return [keys, rate].filter(Boolean).join(" · ") || (shard.state === "down" ? "no answer" : "");
+  const keys = isKnown(shard.keys) ? count(shard.keys, "tea") : null;
+  const rate = isKnown(shard.requests_per_s) ? `${Math.round(shard.requests_per_s)} req/s` : null;
+  return [keys, rate].filter(Boolean).join(" · ") || (isKnown(shard.answer_ms) ? "" : "no answer");
 }
 
 /** How full the digest is: a bar, and "1 of 2". */
@@ -117,10 +121,11 @@ export function drawHub({ hub, unit, isFull }) {
 
   function show(queue, isHeld) {
     const state = queue?.state ?? "down";
-    element.setAttribute("class", `part hub is-${known(state)}`);
-    mark.show(state);
+    const shown = isHeld && state === "up" ? "slow" : state;
+    element.setAttribute("class", `part hub is-${known(shown)}`);
+    mark.show(shown);
     say(word, isHeld && state === "up" ? "held" : state);
-    say(kept, queue?.durable ? "kept on disk" : "in memory");
+    say(kept, isKnown(queue?.durable) ? (queue.durable ? "kept on disk" : "in memory") : "");
     say(title, `Queue ${state}${isHeld ? ", gossip is held" : ""}${queue?.note ? `: ${queue.note}` : ""}`);
   }
   return { element, show };
@@ -141,7 +146,7 @@ export function drawLoadBalancer({ lb, unit, isFull }, choose) {
     element.setAttribute("class", `part lb is-${known(state)}`);
     mark.show(state);
     say(word, state);
-    if (!isFull) say(what, service?.requests === null || service?.requests === undefined ? "picks the primary" : `${service.requests} requests`);
+    if (!isFull) say(what, isKnown(service?.requests) ? `${service.requests} requests` : "picks the primary");
     element.setAttribute("aria-label", `Load balancer ${state}${service?.note ? `, ${service.note}` : ""}`);
   }
   return { element, show };
