@@ -66,7 +66,7 @@ def main(arguments=None):
 
 
 def parser():
-    from emporium import labcommand, logcommand, operatorcommand  # they use what stands here
+    from emporium import labcommand, logcommand, operatorcommand, terminalcommand  # they use what stands here
 
     top = argparse.ArgumentParser(
         prog="tea", description="The Tea Emporium: a replicated store of tea ratings.", epilog=CODES
@@ -152,6 +152,7 @@ def parser():
     made.add_argument("--json", action="store_true", help="for programs")
     _add_port_base(made)
 
+    terminalcommand.add_to(command, _tea, _number, _add_port_base)
     operatorcommand.add_to(command, _add_port_base)
     labcommand.add_to(command, _add_port_base)
 

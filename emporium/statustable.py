@@ -26,12 +26,18 @@ NUMBERS = ("pid", "keys", "epoch", "lag (s)")
 
 def lines_of(rows):
     """The lines for these rows of running.ask_all, the heading first."""
-    table = [HEADINGS, *map(_cells, rows)]
-    widths = [max(len(cells[column]) for cells in table) for column in range(len(HEADINGS))]
-    lines = [[_aligned(*each) for each in zip(HEADINGS, cells, widths, strict=True)] for cells in table]
+    lines = aligned(HEADINGS, [_cells(row) for row in rows], NUMBERS)
     for line, row in zip(lines[1:], rows, strict=True):
         line[STATE] = colored(line[STATE], "green" if row["up"] else "red")
     return ["  ".join(line).rstrip() for line in lines]
+
+
+def aligned(headings, rows, numbers):
+    """The headings and these rows of cells, each cell as wide as the longest of its column; `numbers`, the headings of
+    those columns that are, to the right."""
+    table = [list(headings), *rows]
+    widths = [max(len(cells[column]) for cells in table) for column in range(len(headings))]
+    return [[_aligned(*each, numbers) for each in zip(headings, cells, widths, strict=True)] for cells in table]
 
 
 def _cells(row):
@@ -46,12 +52,12 @@ def _cells(row):
         row["epoch"],
         f"{lag_s:.1f}" if isinstance(lag_s, int | float) else lag_s,
         _or_dash(row["gossip"]),
-        _breakers(row["breakers"]),
+        breakers_in_words(row["breakers"]),
     )
     return ["" if cell is None else " ".join(str(cell).split()) for cell in cells]
 
 
-def _breakers(told):
+def breakers_in_words(told):
     """{peer: trouble} in words; what is not of this form, as it is."""
     return "; ".join(f"{peer}: {trouble}" for peer, trouble in told.items()) if isinstance(told, dict) else told
 
@@ -60,5 +66,5 @@ def _or_dash(value):
     return "-" if value is None else value
 
 
-def _aligned(heading, cell, width):
-    return cell.rjust(width) if heading in NUMBERS else cell.ljust(width)
+def _aligned(heading, cell, width, numbers):
+    return cell.rjust(width) if heading in numbers else cell.ljust(width)
