@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 
+COLOURS = {"lb": "green", "q": "yellow", "db": "cyan", "r": "magenta", "view": "blue"}  # as termcolor has them
 PLAIN_WIDTH = 160  # of what is written to a file in columns, unless COLUMNS says otherwise
 
 
@@ -65,3 +66,8 @@ def printable(text):
     return "".join(
         each if each.isprintable() else each.encode("unicode_escape", "surrogatepass").decode() for each in text
     )
+
+
+def colour_of(service):
+    """Of the service of this name, such as db2, as termcolor has it."""
+    return COLOURS.get(service.rstrip("0123456789"), "white")

@@ -1,8 +1,8 @@
 """`./tea watch`: how the ring is, second after second.
 
-On a terminal a table is drawn over itself, on the screen that editors use, so that what stood there before is there again
-afterwards. Ctrl-C or q ends it, Ctrl-Z puts it aside. Elsewhere it is a plain table, or `--count` of them one after
-another.
+On a terminal a table is drawn over itself, on the screen that editors use, so that afterwards all is there again that
+stood there before. Ctrl-C or q ends it, Ctrl-Z puts it aside. Elsewhere it is a plain table, or `--count` of them one
+after another.
 """
 
 import os
@@ -20,6 +20,13 @@ from emporium import ringstate, running, screen, watchtable
 
 EVERY_S = 1.0
 ESCAPE_KEYS = {b"q", b"Q"}
+SIGNALS = {
+    signal.SIGINT: "end",
+    signal.SIGTERM: "end",
+    signal.SIGHUP: "end",
+    signal.SIGWINCH: "resize",
+    signal.SIGTSTP: "suspend",
+}
 AROUND_TABLE = 3  # lines above the rows: how it is, how it ends, the headings
 
 
@@ -106,7 +113,7 @@ def _live(looks, every_s, most):
         finally:
             watcher.stop()
     console.print(_Table(looks, table.state, is_last=True))
-    return 130 if woken.is_interrupted else 0
+    return 0
 
 
 class _Table:
@@ -177,25 +184,16 @@ class _Watcher:
 
 
 class _Woken:
-    """Waits for signals, keys and looks at once. Signals only say what was heard, so that nothing is drawn by halves."""
-
-    SIGNALS = {
-        signal.SIGINT: "end",
-        signal.SIGTERM: "end",
-        signal.SIGHUP: "end",
-        signal.SIGWINCH: "resize",
-        signal.SIGTSTP: "suspend",
-    }
+    """Waits for signals, keys and looks at once. Signals only say what was heard: nothing is drawn by halves."""
 
     def __init__(self):
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
         self._heard = []
         self._before = {}
-        self.is_interrupted = False
 
     def __enter__(self):
-        for number in self.SIGNALS:
+        for number in SIGNALS:
             self._before[number] = signal.signal(number, self._hear)
         return self
 
@@ -204,8 +202,7 @@ class _Woken:
             signal.signal(number, handler)
 
     def _hear(self, number, _frame):
-        self.is_interrupted = self.is_interrupted or number == signal.SIGINT
-        self.wake(self.SIGNALS[number])
+        self.wake(SIGNALS[number])
 
     def wake(self, what):
         self._heard.append(what)

@@ -1,10 +1,10 @@
-"""What `./tea watch` shows of a state of the ring (emporium/ringstate.py): a row a shard, with what belongs to it. Pure.
+"""What `./tea watch` shows of a state of the ring (emporium/ringstate.py): a row a shard. Pure.
 
     service  state  req/s  keys  digest  due  lag (s)  channel         redis  epoch  note
     lb       up      12.0
     q        up      30.5                              2 in 1 channel
     db0      up       8.0   120  1 of 2    0      0.0  db1 hears 2     up         7
-    db2      down                                      db3 hears 0     down          cannot be reached: Connection refused
+    db2      down                                      db3 hears 0     down          cannot be reached: refused
 
 `channel` is what its successor has not heard yet. On a terminal that is too narrow the columns that say least are left
 out, and where it is too low for all rows, those that are well.

@@ -1,0 +1,129 @@
+"""`./tea trace TEA`: the writes of one tea on their way through the store, event after event.
+
+    write 7f3a90c2d41b55e8 of oolong, 21:03:12.123
+     +0.000000 s  lb   received PUT 3 at c0=5
+     +0.003120 s  db2  merged: stored; 3 at c0=5
+     +0.004718 s  db2  stored in r2
+
+On a terminal that is wide enough there is a column for each process. Times are since the write arrived.
+"""
+
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from emporium import running, screen, wire
+from emporium.columns import Voices
+from emporium.tracesources import Sources
+from emporium.tracewords import Writes, words_of
+
+SETTLE_S = 0.4  # events are told this late, so that those of all services come in the order of time
+TIME_WIDTH = 13
+
+
+class Unreadable(Exception):
+    """A recorded run that is none. The message says why."""
+
+
+def trace(asked):
+    """Print what is kept, and then what comes until we are told to end. Returns the exit code. Raises NotRunning."""
+    note = running.find(asked.port_base)
+    sources = Sources(note, asked.tea, asked.request)
+    teller = Teller(services_of(note), sys.stdout)
+    recent = sources.recent()
+    if len(sources.troubles) == len(note.services) - note.ndb:
+        _tell_troubles(sources)
+        return 4
+    writes = Writes()
+    writes.add(recent)
+    shown = [event for event in recent if not writes.is_read(event)]
+    if asked.last:
+        shown = [event for event in shown if writes.newest and writes.is_of(event, writes.newest)]
+    try:
+        teller.tell(shown)
+        _tell_troubles(sources)
+        if asked.last and not shown:
+            print(f"tea: no write of {asked.tea} is kept in the traces", file=sys.stderr)
+            return 3
+        if not asked.last:
+            ends = time.monotonic() + asked.seconds if asked.seconds is not None else float("inf")
+            for events in sources.follow(SETTLE_S):
+                writes.add(events)
+                came = [event for event in events if not writes.is_read(event)]
+                teller.tell(came)
+                shown += came
+                if time.monotonic() >= ends:
+                    break
+    except KeyboardInterrupt:
+        if asked.last:  # else it is how it ends
+            raise
+    finally:
+        sources.close()
+        if asked.save:
+            save(asked.save, asked.tea, shown)
+    return 0
+
+
+def open_recorded(path):
+    """Print a recorded run. Returns the exit code. Raises Unreadable."""
+    try:
+        told = msgspec.json.decode(Path(path).read_bytes())
+        events = sorted(told["events"], key=lambda event: event["at"])
+        for event in events:
+            words_of(event)
+        lanes = [lane for lane in told.get("lanes", []) if isinstance(lane, str)]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise Unreadable(f"{path} is no recorded run: {error}") from error
+    services = [lane for lane in lanes if not lane.startswith("r")] or sorted({each["service"] for each in events})
+    Teller(services, sys.stdout).tell(events)
+    return 0
+
+
+def save(path, tea, events):
+    """Write a TRACE (docs/protocol.md), which the view and `./tea trace --open` show."""
+    writes = Writes()
+    writes.add(events)
+    Path(path).write_bytes(wire.encode({"request": writes.newest, "tea": tea, "events": events}))
+
+
+class Teller:
+    """Prints events as they come."""
+
+    def __init__(self, services, stream):
+        self._writes = Writes()
+        self._voices = Voices(services, stream, TIME_WIDTH, wants_columns=screen.is_terminal(stream))
+        self._request = None  # of the write that was told of last
+
+    def tell(self, events):
+        self._writes.add(events)
+        for event in events:
+            self._head(event)
+            began = self._writes.began(event)
+            at = f"{event['at'] - began:+.6f} s" if began is not None else "? s"
+            self._voices.say(at.rjust(TIME_WIDTH), screen.printable(event["service"]), words_of(event))
+        self._voices.flush()
+
+    def _head(self, event):
+        """The line above the first event of another write than the last one."""
+        request = event.get("request")
+        if request is None or request == self._request:
+            return
+        self._request = request
+        began = self._writes.began(event) or event["at"]
+        when = datetime.fromtimestamp(began).strftime("%H:%M:%S.%f")[:-3]
+        self._voices.note(screen.printable(f"write {request} of {event.get('tea', '?')}, {when}"))
+
+
+def services_of(note):
+    """The names of its services that speak HTTP, in the order of a trace: lb, db0, db1, ..., q."""
+    return ["lb", *(f"db{index}" for index in range(note.ndb)), "q"]
+
+
+def _tell_troubles(sources):
+    for name, trouble in sources.troubles.items():
+        print(f"tea: without {name}: {trouble}", file=sys.stderr)
+    if sources.lost:
+        print(f"tea: {sources.lost} older events are forgotten already", file=sys.stderr)

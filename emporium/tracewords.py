@@ -1,0 +1,125 @@
+"""What a trace event (docs/protocol.md, GET /trace) says, in words, and when its write began. Pure.
+
+{"event": "merged", "service": "db0", "outcome": "stored", "choices": [3], "clocks": [{"c0": 5}], ...}
+merged: stored; 3 at c0=5
+"""
+
+from emporium.screen import printable
+
+READS = ("GET", "HEAD")
+BEGINNINGS = ("received", "arrived")  # the first event of a request, at the load balancer or straight at a shard
+OUTCOMES = {
+    "stored": "stored",
+    "stale": "stale, a newer rating stands",
+    "same": "it was there already",
+    "changed": "it was news",
+    "home": "it came home, and is dropped",
+    "aside": "it is set aside",
+}
+USUAL = {"n", "at", "service", "event", "tea", "request", "primary", "choices", "clocks", "lane"}
+
+
+def words_of(event):
+    """One line that says it, without the time and the service."""
+    name, peer, channel = (event.get(each) for each in ("event", "peer", "channel"))
+    outcome = OUTCOMES.get(event.get("outcome"), event.get("outcome"))
+    value = value_of(event)
+    match name:
+        case "received" | "arrived":
+            method = event.get("method", "request")
+            rating = f" {event['rating']}" if event.get("rating") is not None else ""
+            words = f"{name} {method}{rating}{f' at {clock_of(event)}' if clock_of(event) else ''}"
+        case "sent":
+            together = event.get("together") or 1
+            words = f"sent to {peer}" + (f", with {together - 1} more" if together > 1 else "")
+        case "answered":
+            words = f"answered {event.get('status', '')}".rstrip() + (f", {outcome}" if outcome else "")
+        case "merged":
+            gossip = event.get("outcome") in ("changed", "home", "aside") or event.get("primary") != event["service"]
+            what = f"gossip of {event['primary']}" if gossip and event.get("primary") else "merged"
+            words = f"{what}: {outcome}" + (f"; {value}" if value else "")
+        case "stored":
+            words = f"stored in {peer}"
+        case "remembered":
+            digest = event.get("digest")
+            words = "remembered for gossip" + (f", digest {digest}" if digest else "")
+        case "due":
+            words = "due to be told"
+        case "told":
+            words = f"told on channel {channel}"
+        case "heard":
+            words = f"heard on channel {channel}" + (f": {value}" if value else "")
+        case "put":
+            words = f"put on channel {channel}" + (f": {value}" if value else "")
+        case "taken":
+            words = f"taken from channel {channel}"
+        case "read":
+            words = "read" + (f": {value}" if value else "")
+        case "compared":
+            words = f"compared with {peer}" + (f"; {value}" if value else "")
+        case _:  # of a server that tells more than we know
+            rest = [f"{key} {what}" for key, what in event.items() if key not in USUAL]
+            words = ", ".join([str(name), *rest, *([value] if value else [])])
+    return printable(words)
+
+
+def value_of(event):
+    """'3 at c0=5 | 4 at c1=1', of its choices and clocks; '' without any."""
+    choices, clocks = event.get("choices"), event.get("clocks")
+    if not isinstance(choices, list) or not isinstance(clocks, list):
+        return ""
+    return " | ".join(
+        f"{'deleted' if choice is None else choice} at {_clock(clock)}"
+        for choice, clock in zip(choices, clocks, strict=False)
+    )
+
+
+def clock_of(event):
+    """'c0=5,c1=2', of the one clock that was sent; '' without any."""
+    clocks = event.get("clocks")
+    return _clock(clocks[0]) if isinstance(clocks, list) and len(clocks) == 1 else ""
+
+
+def _clock(clock):
+    if not isinstance(clock, dict):
+        return str(clock)
+    return ",".join(f"{node}={count}" for node, count in clock.items()) or "no clock"
+
+
+class Writes:
+    """When each write began, from the events that were added so far, in any order."""
+
+    def __init__(self):
+        self._began = {}  # {request: when}, of writes
+        self._reads = set()
+
+    def add(self, events):
+        for event in events:
+            request = event.get("request")
+            if request is None or event.get("event") not in BEGINNINGS:
+                continue
+            if event.get("method") in READS:
+                self._reads.add(request)
+            elif event.get("method"):
+                self._began[request] = min(event["at"], self._began.get(request, event["at"]))
+
+    @property
+    def newest(self):
+        """The request of the newest write, None while none is known."""
+        return max(self._began, key=self._began.get, default=None)
+
+    def is_read(self, event):
+        """Whether it belongs to a request that only reads."""
+        return event.get("request") in self._reads or event.get("method") in READS
+
+    def is_of(self, event, request):
+        """Whether it belongs to this write: by its request, or, where it names none, since it came after it began."""
+        if event.get("request") is not None:
+            return event["request"] == request
+        return event["at"] >= self._began.get(request, float("inf"))
+
+    def began(self, event):
+        """When the write began to which it belongs: that of its request, else the newest before it; None for none."""
+        if event.get("request") in self._began:
+            return self._began[event["request"]]
+        return max((at for at in self._began.values() if at <= event["at"]), default=None)
