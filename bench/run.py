@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench import commitlog, floors, growth, guarded, hostile, overload, queue, threads, throughput
 from bench.report import Findings, exit_code, machine
-from emporium import redisbinary
+from emporium import progress, redisbinary
 
 MAIN = {"floors": floors.run, "throughput": throughput.run, "growth": growth.run}  # what runs when none is named
 BENCHES = {
@@ -41,8 +41,9 @@ def run(names, is_quick=False, json_file=None):
     about = machine(programs)
     print(", ".join(f"{what} {which}" for what, which in about.items()), flush=True)
     findings = Findings()
-    for name in names:
-        BENCHES[name](programs, findings, is_quick)
+    for i, name in enumerate(names):
+        with progress.shown(f"bench {name}, {i + 1} of {len(names)}"):
+            BENCHES[name](programs, findings, is_quick)
     findings.say("", *map(str, findings.claims), findings.caution())
     if json_file:
         claims = [claim._asdict() for claim in findings.claims]

@@ -47,16 +47,18 @@ def shards_of(note):
 # ---- backup
 
 
-def collect(shards, primary_of, pause=time.sleep):
+def collect(shards, primary_of, pause=time.sleep, told=lambda _how_far: None):
     """What all of these shards hold together, as Records sorted by tea. Raises Failed unless all of them tell.
 
-    primary_of(tea, ndb) is the index of a tea's primary.
+    primary_of(tea, ndb) is the index of a tea's primary, and told(words) is told how far it is.
     """
     found = {}
     for shard in shards:
         before = _life_of(shard, pause)
         for tea, value in _held_by(shard, pause):
             found[tea] = merge(found.get(tea, UNRATED), value.siblings)
+            if len(found) % MOST_RECORDS == 0:
+                told(f"{shard.name} tells; {len(found)} teas by now")
         if _life_of(shard, pause) != before:
             raise Failed(f"{shard.name} began anew while it told what it holds: try again")
     return [

@@ -12,6 +12,8 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+from emporium import progress
+
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
@@ -57,9 +59,11 @@ def make():
         if is_made():
             return
         say("making the environment in .venv, once; this takes a moment")
-        shutil.rmtree(VENV, ignore_errors=True)
-        _make_venv()
-        install(["-r", str(REQUIREMENTS)])
+        with progress.shown("making .venv") as told:
+            shutil.rmtree(VENV, ignore_errors=True)
+            _make_venv()
+            told("installing requirements.txt into it")
+            install(["-r", str(REQUIREMENTS)])
         STAMP.write_text(_made_for())
 
 
@@ -82,8 +86,10 @@ def apt_install(package):
     say(f"installing Debian's {package} with apt-get")
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     apt = ["apt-get", "-o", "DPkg::Lock::Timeout=120", "-o", "Acquire::Retries=3"]
-    for step in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", package]):
-        done = _run([*apt, *step], env=quiet)
+    with progress.shown(f"installing {package}") as told:
+        for step in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", package]):
+            told(f"apt-get {step[0]}")
+            done = _run([*apt, *step], env=quiet)
     return None if done.returncode == 0 else f"apt-get install {package} failed:\n{_end_of(done)}"
 
 

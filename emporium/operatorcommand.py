@@ -3,13 +3,9 @@
 Imports nothing at its top that must be installed, as command.py.
 """
 
-import time
 from datetime import UTC, datetime
 
 from emporium.command import DONE, FAILED, WRONG, Refused, call
-from emporium.environment import say
-
-PROGRESS_S = 1.0
 
 
 def add_to(command, add_port_base):
@@ -45,15 +41,17 @@ def add_to(command, add_port_base):
 
 
 def run_backup(asked):
-    from emporium import backup, backupfile, running
+    from emporium import backup, backupfile, progress, running
     from serverLB import primary_of
 
     note = running.find(asked.port_base)
     try:
         backupfile.require_writable(asked.file)
-        records = backup.collect(backup.shards_of(note), primary_of)
-        made = datetime.now(UTC).isoformat(timespec="seconds")
-        backupfile.write(asked.file, note.ndb, made, records)
+        with progress.shown("backing up") as told:
+            records = backup.collect(backup.shards_of(note), primary_of, told=told)
+            told(f"writing {len(records)} teas")
+            made = datetime.now(UTC).isoformat(timespec="seconds")
+            backupfile.write(asked.file, note.ndb, made, records)
     except (backup.Failed, backupfile.BackupRefused) as error:
         raise Refused(FAILED, str(error)) from error
     print(f"{_teas([record.value for record in records])} from {note.ndb} shards are in {asked.file}")
@@ -61,13 +59,17 @@ def run_backup(asked):
 
 
 def run_restore(asked):
-    from emporium import backup, backupfile, running
+    from emporium import backup, backupfile, progress, running
     from serverLB import primary_of
 
     note = running.find(asked.port_base)
     try:
-        header, values = backupfile.read(asked.file)  # all of it, before anything is changed
-        backup.give_back(backup.shards_of(note), values, primary_of, _Progress(len(values)))
+        with progress.shown("restoring") as told:
+            told(f"reading {asked.file}")
+            header, values = backupfile.read(asked.file)  # all of it, before anything is changed
+            backup.give_back(
+                backup.shards_of(note), values, primary_of, lambda done: told(f"{done} of {len(values)} teas")
+            )
     except (backup.Failed, backupfile.BackupRefused) as error:
         raise Refused(FAILED, str(error)) from error
     print(f"{_teas([value for _tea, value in values])} of {header.made} are merged into {note.ndb} shards")
@@ -91,19 +93,6 @@ def run_recover(asked):
     print(f"{asked.shard} is {told['state']}")
     print(f"What this may lose: {told['may-lose']}")
     return DONE
-
-
-class _Progress:
-    """Tells on standard error how far it is, once a second."""
-
-    def __init__(self, total):
-        self._total = total
-        self._next_at = time.monotonic() + PROGRESS_S
-
-    def __call__(self, done):
-        if time.monotonic() >= self._next_at:
-            self._next_at = time.monotonic() + PROGRESS_S
-            say(f"{done} of {self._total} teas")
 
 
 def _teas(values):

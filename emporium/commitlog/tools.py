@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 
+from emporium import progress
 from emporium.commitlog.errors import Damaged, InUse
 from emporium.commitlog.files import Disk
 from emporium.commitlog.folder import LOCK, MARKER, META, Folder, holder
@@ -26,9 +27,14 @@ FINE, DAMAGED, REFUSED = range(3)
 
 
 class Untouched(Disk):
-    """A disk that is only read."""
+    """A disk that is only read. `told` hears which file is."""
+
+    def __init__(self, told):
+        super().__init__()
+        self._told = told
 
     def open(self, path, is_writable=False):
+        self._told(os.path.basename(path))
         return super().open(path)
 
 
@@ -51,7 +57,8 @@ def _refusing(work, path, *arguments):
     try:
         if not os.path.isdir(path) or not any(map(_is_of_a_log, os.listdir(path))):
             raise FileNotFoundError(f"{path} is no folder of a log")
-        return work(os.fspath(path), *arguments)
+        with progress.shown(f"reading {path}") as told:
+            return work(os.fspath(path), told, *arguments)
     except (InUse, OSError) as error:
         print(f"tea: {error}", file=sys.stderr)
         return REFUSED
@@ -77,9 +84,9 @@ def _unused(path):
         yield
 
 
-def _verify(path, say):
+def _verify(path, told, say):
     with _unused(path):
-        folder = Folder(Untouched(), path)
+        folder = Folder(Untouched(told), path)
         found = 0
         for line in troubles(folder, say):
             say(line)
@@ -88,9 +95,9 @@ def _verify(path, say):
         return DAMAGED if found else FINE
 
 
-def _dump(path, say, offset, most):
+def _dump(path, told, say, offset, most):
     with _unused(path):
-        folder = Folder(Untouched(), path)
+        folder = Folder(Untouched(told), path)
         stores, _indexes = folder.bases()
         meta = None
         with suppress(Damaged):
@@ -136,5 +143,5 @@ def _shown(value):
     return f"base64 {base64.b64encode(value).decode()}"
 
 
-def _repair(path, say):
+def _repair(path, _told, say):
     return FINE if make_it_start(path, say) else DAMAGED

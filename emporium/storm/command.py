@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from emporium import progress
 from emporium.environment import ROOT
 from emporium.service import StartFailed
 from emporium.storm import clients, ground, judge, plan, report
@@ -45,19 +46,21 @@ def run(minutes, seed, plan_file=None):
     (folder / "plan.json").write_text(plan.to_json(faults))
     _say(f"seed {seed}, {len(faults)} faults in {minutes:g} minutes; everything is in {folder}")
     try:
-        evidence = weather(folder, faults, minutes, seed)
+        with progress.shown(f"a storm of {minutes:g} minutes") as told:
+            evidence = weather(folder, faults, minutes, seed, told)
     except (ProxyFailed, StartFailed) as error:
         _say(f"invalid: {error}")
         return judge.INVALID
     _say("judging")
-    verdict = judge.judge(evidence)
-    (folder / "report.html").write_text(report.write(evidence, verdict, seed))
+    with progress.shown("judging"):
+        verdict = judge.judge(evidence)
+        (folder / "report.html").write_text(report.write(evidence, verdict, seed))
     _print(evidence, verdict)
     print(f"{VERDICTS[verdict.code]}; see {folder / 'report.html'}")
     return verdict.code
 
 
-def weather(folder, faults, minutes, seed):
+def weather(folder, faults, minutes, seed, told=lambda _how_far: None):
     """The Evidence that a storm over a new cluster leaves. Raises StartFailed or ProxyFailed."""
     history = History(folder / "history.jsonl")
     try:
@@ -70,10 +73,14 @@ def weather(folder, faults, minutes, seed):
             carrier = Faults(faults, place, now, lambda line: _say(f"{now():7.2f} s  {line}"))
             port = place.links.layout.lb
             with clients.at_work(port, seed, history, now):
+                told("clients are at work")
                 carrier.carry_out(minutes * 60)
+            told("healing")
             troubles = carrier.heal()
             _say(f"{now():7.2f} s  healed; {len(history.operations)} operations")
+            told("until the replicas are equal")
             met_s, differing, replicas = _meet(place)
+            told("reading all teas")
             unanswered = clients.read_all(port, history, now, READ_S)
     finally:
         history.close()

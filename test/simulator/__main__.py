@@ -8,6 +8,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
+from emporium import progress  # noqa: E402 - found by the paths above
 from simulator.plan import plan_of  # noqa: E402 - found by the paths above
 from simulator.run import run_plan  # noqa: E402
 from simulator.shrink import shrink  # noqa: E402
@@ -20,14 +21,16 @@ def main(words):
         print("one seed is expected, a whole number", file=sys.stderr)
         return 2
     plan = plan_of(int(words[0]))
-    outcome = run_plan(plan, with_trace=True)
+    with progress.shown(f"seed {plan.seed}"):
+        outcome = run_plan(plan, with_trace=True)
     print(f"seed {plan.seed}, trace {outcome.hash}: {outcome.summary}")
     print(plan.settings)
     if outcome.failure is None:
         print("passes")
         return 0
     print(f"fails: {outcome.failure}\nlooking for a shorter trace ...", flush=True)
-    shorter = shrink(plan, outcome.rule)
+    with progress.shown("looking for a shorter trace"):
+        shorter = shrink(plan, outcome.rule)
     for step in shorter.steps:
         print(f"  {step}")
     for line in run_plan(shorter, with_trace=True).trace:
