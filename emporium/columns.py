@@ -8,8 +8,6 @@
 Widths are those of the terminal's cells: some characters take two.
 """
 
-from termcolor import colored
-
 from emporium import screen
 
 GAP = " "
@@ -50,7 +48,7 @@ class Voices:
         self._stream = stream
         self._time_width = time_width
         self._name_width = max(map(len, names), default=0)
-        self._is_coloured = screen.has_colour(stream)
+        self._colour = screen.painter(stream)
         self._layout = Layout(names, screen.width_of(stream), time_width)
         self.has_columns = wants_columns and self._layout.fits
         if self.has_columns:
@@ -72,7 +70,7 @@ class Voices:
         self._stream.flush()
 
     def _paint(self, text, name):
-        return colored(text, screen.colour_of(name.strip()), force_color=True) if self._is_coloured else text
+        return self._colour(text, screen.colour_of(name.strip()))
 
 
 def wrapped(text, width):

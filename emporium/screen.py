@@ -4,7 +4,7 @@
     a file or a pipe  plain, never drawn over
 
 NO_COLOR takes the colour away, and FORCE_COLOR gives it to a pipe, too (no-color.org, force-color.org); neither says
-anything of drawing over. Standard library only, but for `console`.
+anything of drawing over. Standard library only, but for `console` and `painter`.
 """
 
 import os
@@ -28,6 +28,15 @@ def has_colour(stream):
     if os.environ.get("NO_COLOR"):
         return False
     return bool(os.environ.get("FORCE_COLOR")) or is_terminal(stream)
+
+
+def painter(stream):
+    """A function (text, colour) -> the text as it is to be written there."""
+    if not has_colour(stream):
+        return lambda text, _colour: text
+    from termcolor import colored
+
+    return lambda text, colour: colored(text, colour, force_color=True)
 
 
 def width_of(stream):

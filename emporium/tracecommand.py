@@ -18,10 +18,18 @@ import msgspec
 from emporium import running, screen, wire
 from emporium.columns import Voices
 from emporium.tracesources import Sources
-from emporium.tracewords import Writes, words_of
+from emporium.tracewords import Writes, is_event, words_of
+from emporium.view import spacetime
 
 SETTLE_S = 0.4  # events are told this late, so that those of all services come in the order of time
 TIME_WIDTH = 13
+
+
+class Recorded(msgspec.Struct):
+    """What is read of a TRACE; the arrows are for the view."""
+
+    events: list[dict]
+    lanes: list[str] = []
 
 
 class Unreadable(Exception):
@@ -34,7 +42,7 @@ def trace(asked):
     sources = Sources(note, asked.tea, asked.request)
     teller = Teller(services_of(note), sys.stdout)
     recent = sources.recent()
-    if len(sources.troubles) == len(note.services) - note.ndb:
+    if sources.are_away:
         _tell_troubles(sources)
         return 4
     writes = Writes()
@@ -63,30 +71,31 @@ def trace(asked):
     finally:
         sources.close()
         if asked.save:
-            save(asked.save, asked.tea, shown)
+            save(asked.save, asked.tea, shown, note.ndb)
     return 0
 
 
 def open_recorded(path):
     """Print a recorded run. Returns the exit code. Raises Unreadable."""
     try:
-        told = msgspec.json.decode(Path(path).read_bytes())
-        events = sorted(told["events"], key=lambda event: event["at"])
-        for event in events:
-            words_of(event)
-        lanes = [lane for lane in told.get("lanes", []) if isinstance(lane, str)]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        told = msgspec.json.decode(Path(path).read_bytes(), type=Recorded)
+    except (OSError, ValueError) as error:
         raise Unreadable(f"{path} is no recorded run: {error}") from error
-    services = [lane for lane in lanes if not lane.startswith("r")] or sorted({each["service"] for each in events})
+    if not told.events or not all(map(is_event, told.events)):
+        raise Unreadable(f"{path} is no recorded run: it has no events, or others than those of a trace")
+    events = sorted(told.events, key=lambda event: event["at"])
+    services = [lane for lane in told.lanes if not lane.startswith("r")] or sorted({each["service"] for each in events})
     Teller(services, sys.stdout).tell(events)
     return 0
 
 
-def save(path, tea, events):
-    """Write a TRACE (docs/protocol.md), which the view and `./tea trace --open` show."""
+def save(path, tea, events, ndb):
+    """Write the newest write as a TRACE (docs/protocol.md), which the view and `./tea trace --open` show."""
     writes = Writes()
     writes.add(events)
-    Path(path).write_bytes(wire.encode({"request": writes.newest, "tea": tea, "events": events}))
+    newest = [event for event in events if writes.newest is None or writes.is_of(event, writes.newest)]
+    told = {**spacetime.trace_of(writes.newest, newest, ndb), "tea": tea}
+    Path(path).write_bytes(wire.encode(told))
 
 
 class Teller:

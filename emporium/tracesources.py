@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from emporium.failures import PeerError
 from emporium.peers import Peer
+from emporium.tracewords import is_event
 
 ASK_S = 3.0
 WAIT_S = 20  # for news, in one call
@@ -28,11 +29,12 @@ class Sources:
     """Every service of this cluster that speaks HTTP. `tea` and `request`: only what is of them."""
 
     def __init__(self, note, tea=None, request=None):
+        names = ("lb", "q", *(f"db{index}" for index in range(note.ndb)))
         wanted = [f"&{name}={quote(value, safe='')}" for name, value in (("tea", tea), ("request", request)) if value]
         self._sources = [
-            _Source(Peer(service.name, "127.0.0.1", service.port, ASK_S), "".join(wanted))
+            Source(Peer(service.name, "127.0.0.1", service.port, ASK_S), "".join(wanted))
             for service in note.services
-            if not service.url.startswith("redis:")
+            if service.name in names
         ]
         self._is_ended = Event()
 
@@ -40,6 +42,11 @@ class Sources:
     def troubles(self):
         """{service: why it tells nothing}, of those that did not answer when last asked."""
         return {source.peer.name: source.trouble for source in self._sources if source.trouble}
+
+    @property
+    def are_away(self):
+        """Whether nobody told anything."""
+        return all(source.trouble for source in self._sources)
 
     @property
     def lost(self):
@@ -76,10 +83,13 @@ class Sources:
         self._is_ended.set()
 
 
-class _Source:
-    """One service. `trouble` says why it told nothing when it was last asked, or is None."""
+class Source:
+    """One service. `trouble` says why it told nothing when it was last asked, or is None.
 
-    def __init__(self, peer, wanted):
+    `wanted` is what else is asked, as in "&tea=oolong".
+    """
+
+    def __init__(self, peer, wanted=""):
         self.peer = peer
         self.trouble = None
         self.lost = 0
@@ -111,14 +121,14 @@ class _Source:
         path = f"/trace?after={self._after}&max={MOST_EVENTS}&wait={wait_s}{self._wanted}"
         try:
             answer = self.peer.call("GET", path, deadline_s=wait_s + ASK_S)
-            told = answer.read() if answer.is_ok else {}
-            self.trouble = None if answer.is_ok else _refusal(answer)
-            life, after, events = told.get("life"), told.get("next"), told.get("events")
-        except (PeerError, AttributeError) as error:
+            told = answer.read() if answer.is_ok else None
+        except PeerError as error:
             self.trouble = str(error)
             return []
-        if not isinstance(events, list) or not isinstance(after, int):
+        if not (isinstance(told, dict) and isinstance(told.get("events"), list) and isinstance(told.get("next"), int)):
+            self.trouble = _trouble(answer)
             return []
+        self.trouble, life, after, events = None, told.get("life"), told["next"], told["events"]
         if self._life is not None and life != self._life:  # another process: what it has is all news
             is_whole = self._after == 0
             self._life, self._after = life, 0
@@ -126,10 +136,13 @@ class _Source:
                 return self.ask(0)
         self._life, self._after = life, after
         self.lost += told.get("lost") or 0
-        return [event for event in events if isinstance(event, dict) and isinstance(event.get("at"), int | float)]
+        return [event for event in events if is_event(event)]
 
 
-def _refusal(answer):
+def _trouble(answer):
+    """What is wrong with an Answer that has no events."""
+    if answer.is_ok:
+        return "it answers with something that is no trace"
     if answer.status == 404:
         return "it keeps no trace (its setting trace is 0, or it is a plain course server)"
     return f"it answered {answer.status}"

@@ -19,6 +19,16 @@ OUTCOMES = {
 USUAL = {"n", "at", "service", "event", "tea", "request", "primary", "choices", "clocks", "lane"}
 
 
+def is_event(event):
+    """Whether it is one: an object with a time, a service and a name."""
+    return (
+        isinstance(event, dict)
+        and isinstance(event.get("at"), int | float)
+        and isinstance(event.get("service"), str)
+        and isinstance(event.get("event"), str)
+    )
+
+
 def words_of(event):
     """One line that says it, without the time and the service."""
     name, peer, channel = (event.get(each) for each in ("event", "peer", "channel"))

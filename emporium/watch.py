@@ -33,11 +33,10 @@ AROUND_TABLE = 3  # lines above the rows: how it is, how it ends, the headings
 def watch(port_base, every_s=None, count=None):
     """Show the ring until `count` looks are done, or we are told to end. Returns the exit code. Raises NotRunning."""
     looks = Looks(port_base)
-    with looks:
-        if screen.is_terminal(sys.stdout):
-            return _live(looks, every_s or EVERY_S, count)
-        most = count or (1 if every_s is None else None)
-        return _plain(looks, every_s or EVERY_S, most)
+    if screen.is_terminal(sys.stdout):
+        return _live(looks, every_s or EVERY_S, count)
+    most = count or (1 if every_s is None else None)
+    return _plain(looks, every_s or EVERY_S, most)
 
 
 class Looks:
@@ -61,15 +60,8 @@ class Looks:
         else:
             self.is_running = True
             if note != self._note:  # one of its processes is another
-                self._look.close()
                 self._note, self._look = note, ringstate.Looker(note)
         return self._look()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *failure):
-        self._look.close()
 
 
 def _plain(looks, every_s, most):
@@ -80,7 +72,7 @@ def _plain(looks, every_s, most):
         state = looks()
         if most != 1:
             print(f"{'' if done == 0 else chr(10)}{_title(looks, state)}")
-        print("\n".join(watchtable.plain_lines(state)), flush=True)
+        print("\n".join(watchtable.plain_lines(state, screen.painter(sys.stdout))), flush=True)
         done += 1
         if done == most:
             return 0
@@ -125,29 +117,36 @@ class _Table:
         self._is_last = is_last
 
     def __rich_console__(self, console, options):
-        from rich.table import Table
         from rich.text import Text
 
         height = 10**6 if self._is_last else options.size.height - AROUND_TABLE
         headings, rows, missing = watchtable.fitting(watchtable.rows_of(self.state), options.max_width, height)
-        yield Text(_title(self._looks, self.state), style="bold", no_wrap=True, overflow="ellipsis")
+        yield _line(Text(_title(self._looks, self.state), style="bold"))
         if not self._is_last:
-            yield Text("q or Ctrl-C ends", style="dim", no_wrap=True)
-        table = Table(box=None, padding=(0, watchtable.GAP, 0, 0), pad_edge=False, header_style="underline")
-        for heading in headings:
-            side = "right" if heading in watchtable.NUMBERS else "left"
-            table.add_column(heading, justify=side, no_wrap=True, overflow="ellipsis")
+            yield _line(Text("q or Ctrl-C ends", style="dim"))
+        yield _line(_between(Text(cell, style="underline") for cell in headings.values()))
         for row in rows:
-            table.add_row(*(_cell(heading, text) for heading, text in zip(headings, row, strict=True)))
-        yield table
+            yield _line(_between(map(_cell, headings, row)))
         if missing:
-            yield Text(f"{missing} more that are up: the window is too low", style="dim", no_wrap=True)
+            yield _line(Text(f"{missing} more: the window is too low", style="dim"))
+
+
+def _line(text):
+    """The Text as one line, cut where the terminal ends."""
+    text.no_wrap, text.overflow = True, "ellipsis"
+    return text
+
+
+def _between(cells):
+    from rich.text import Text
+
+    return Text(" " * watchtable.GAP).join(cells)
 
 
 def _cell(heading, text):
     from rich.text import Text
 
-    style = watchtable.COLOURS.get(text, "") if heading in ("state", "redis") else ""
+    style = watchtable.COLOURS.get(text.strip(), "") if heading in ("state", "redis") else ""
     return Text(text, style=f"bold {style}" if style in ("red", "yellow") else style)
 
 

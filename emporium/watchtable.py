@@ -14,8 +14,10 @@ from emporium.screen import printable
 from emporium.statustable import aligned, breakers_in_words
 
 HEADINGS = ("service", "state", "req/s", "keys", "digest", "due", "lag (s)", "channel", "redis", "epoch", "note")
+STATES = (HEADINGS.index("state"), HEADINGS.index("redis"))
 NUMBERS = ("req/s", "keys", "due", "lag (s)", "epoch")
-LEFT_OUT_FIRST = ("epoch", "req/s", "lag (s)", "keys")
+NOTE = HEADINGS.index("note")
+LEFT_OUT_FIRST = ("epoch", "req/s", "lag (s)", "keys", "channel", "due")
 LEAST_NOTE = 12  # characters of a note that are of any use
 COLOURS = {"up": "green", "slow": "yellow", "recovering": "yellow", "fenced": "red", "down": "red"}
 GAP = 2
@@ -44,9 +46,14 @@ def rows_of(state):
     ]
 
 
-def plain_lines(state):
-    """The whole table as lines of text, the heading first."""
-    return ["  ".join(line).rstrip() for line in aligned(HEADINGS, rows_of(state), NUMBERS)]
+def plain_lines(state, paint=lambda text, _colour: text):
+    """The whole table as lines of text, the heading first. `paint(text, colour)` colours a state."""
+    heading, *rows = aligned(HEADINGS, rows_of(state), NUMBERS)
+    for row in rows:
+        for place in STATES:
+            if colour := COLOURS.get(row[place].strip()):
+                row[place] = paint(row[place], colour)
+    return ["  ".join(line).rstrip() for line in (heading, *rows)]
 
 
 def summary(state):
@@ -62,40 +69,46 @@ def summary(state):
 
 
 def fitting(rows, width, height):
-    """(headings, rows, how many rows are left out) of what a terminal of this size can show; height without heading.
+    """(headings, rows, how many rows are left out) of what a terminal of this size can show, heights without heading.
 
-    What is in trouble is shown before what is well.
+    All cells are as wide as their column. What is in trouble is shown before what is well, and notes are cut.
     """
-    kept = list(HEADINGS)
-    for heading in LEFT_OUT_FIRST:
-        if _width(kept, rows) <= width:
-            break
-        kept.remove(heading)
     shown = rows
     if len(rows) > height:
         room = max(0, height - 1)  # the last line says how many are missing
         well_last = sorted(range(len(rows)), key=lambda index: (_is_well(rows[index]), index))
         shown = [rows[index] for index in sorted(well_last[:room])]
+    kept = list(HEADINGS)
+    for heading in LEFT_OUT_FIRST:
+        if _width(kept, shown) <= width:
+            break
+        kept.remove(heading)
+    room = max(LEAST_NOTE, width - _width(kept, shown) + LEAST_NOTE)
     places = [HEADINGS.index(heading) for heading in kept]
-    return kept, [[row[place] for place in places] for row in shown], len(rows) - len(shown)
+    cells = [[*(row[place] for place in places[:-1]), _cut(row[NOTE], room)] for row in shown]
+    heading, *lines = aligned(kept, cells, NUMBERS)
+    return dict(zip(kept, heading, strict=True)), lines, len(rows) - len(shown)
 
 
 def _width(headings, rows):
     """Of the table with these columns, its notes cut to what is of use."""
-    widths = []
-    for heading in headings:
-        place = HEADINGS.index(heading)
-        widest = max(len(heading), *(len(row[place]) for row in rows))
-        widths.append(min(widest, LEAST_NOTE) if heading == "note" else widest)
+    widths = [
+        LEAST_NOTE if heading == "note" else max([len(heading), *(len(row[HEADINGS.index(heading)]) for row in rows)])
+        for heading in headings
+    ]
     return sum(widths) + GAP * (len(widths) - 1)
 
 
+def _cut(text, width):
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
 def _is_well(row):
-    return row[1] == "up" and row[HEADINGS.index("redis")] in ("", "up")
+    return all(row[place] in ("", "up") for place in STATES)
 
 
 def _row(service, keys="", digest="", due="", lag="", channel="", redis="", epoch="", note=None):
-    note = service["note"] or "" if note is None else note
+    note = _own_words(service) if note is None else note
     rate = _number(service.get("requests_per_s"), ".1f")
     cells = (service["name"], service["state"], rate, keys, digest, due, lag, channel, redis, epoch, note)
     return [printable(" ".join(cell.split())) for cell in cells]
@@ -107,7 +120,7 @@ def _digest(shard):
 
 
 def _channel(channel, successor):
-    if channel is None:
+    if channel is None or channel["depth"] is None:
         return ""
     oldest_s = channel["oldest_age_s"]
     age = f", {oldest_s:.1f} s" if channel["depth"] and oldest_s is not None else ""
@@ -115,18 +128,24 @@ def _channel(channel, successor):
 
 
 def _all_channels(channels):
-    total, used = sum(channel["depth"] or 0 for channel in channels), sum(bool(each["depth"]) for each in channels)
-    return f"{total} in {used} channel{'' if used == 1 else 's'}" if channels else ""
+    depths = [channel["depth"] for channel in channels if channel["depth"] is not None]
+    used = sum(depth > 0 for depth in depths)
+    return f"{sum(depths)} in {used} channel{'' if used == 1 else 's'}" if depths else ""
 
 
 def _note(shard, store):
     """What is amiss with a shard, its Redis, and whom it leaves alone."""
-    notes = [shard["note"]]
-    if store["note"]:
+    notes = [_own_words(shard)]
+    if store["note"] and not notes[0]:
         notes.append(f"{store['name']}: {store['note']}")
     if shard.get("breakers"):
         notes.append(f"leaves alone {breakers_in_words(shard['breakers'])}")
     return "; ".join(note for note in notes if note)
+
+
+def _own_words(service):
+    """Its note, without the name and the address, which stand beside it or in ./tea status."""
+    return (service["note"] or "").removeprefix(f"{service['name']} at {service.get('url')} ")
 
 
 def _number(value, form="d"):

@@ -1,0 +1,256 @@
+"""./tea trace: the writes of a tea, event after event, as the services of a real cluster tell of them."""
+
+import json
+import re
+import time
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+from asking import ask
+from harness import eventually
+from teacommand import TEA, Up
+from terminal import Terminal
+
+from emporium import command
+from emporium.failures import NotReached
+from emporium.peers import Answer
+from emporium.ports import Ports
+from emporium.tracesources import Source
+from emporium.tracewords import Writes, words_of
+
+
+@pytest.fixture(scope="module")
+def open_tea(tmp_path_factory):
+    extra = ["--no-restart", "--quiet", "--digest-length", "1"]
+    with Up(tmp_path_factory.mktemp("trace") / "data", extra=extra) as up:
+        yield up.wait_until_open()
+
+
+@pytest.fixture
+def trace(open_tea, capsys):
+    """(*words) -> (exit code, lines on standard output, standard error) of ./tea trace."""
+
+    def run(*words):
+        capsys.readouterr()
+        code = command.main(["trace", *map(str, words), *open_tea.base])
+        said = capsys.readouterr()
+        return code, said.out.splitlines(), said.err
+
+    return run
+
+
+def put(up, tea, rating, **clock):
+    body = json.dumps({"rating": rating, "clock": clock})
+    assert ask(up.layout.lb, "PUT", f"/rating/{tea}", body).status == 200
+
+
+def told_of(lines):
+    """[(service, what)] of printed events."""
+    found = (re.fullmatch(r" *[+-]?[\d.?]+ ms +(\w+) \| (.*)", line) for line in lines)
+    return [match.groups() for match in found if match]
+
+
+def test_the_last_write_is_told_from_its_arrival_to_its_answer(open_tea, trace):
+    put(open_tea, "assam", 3, c0=1)
+    put(open_tea, "assam", 4, c0=2)
+
+    code, lines, _said = trace("assam", "--last")
+
+    assert code == 0
+    assert re.fullmatch(r"write \w+ of assam, \d\d:\d\d:\d\d\.\d{3}", lines[0])
+    assert lines[1].lstrip() == "+0.000 ms  lb | received PUT 4 at c0=2"
+    told = told_of(lines)
+    [primary] = [what.removeprefix("sent to ") for name, what in told if what.startswith("sent to")]
+    for event in (
+        (primary, "arrived PUT"),
+        (primary, "merged: stored; 4 at c0=2"),
+        (primary, f"stored in r{primary[2:]}"),
+        ("lb", "answered 200, stored"),
+    ):
+        assert event in told
+    assert not any("3 at c0=1" in what for _, what in told if not what.startswith(("compared", "heard", "gossip")))
+
+
+def test_gossip_is_followed_to_the_neighbour(open_tea, trace):
+    put(open_tea, "bancha", 5, c0=1)
+    told = told_of(trace("bancha", "--last")[1])
+    [primary] = [what.removeprefix("sent to ") for _, what in told if what.startswith("sent to")]
+    neighbour = 1 - int(primary[2:])
+    ask(open_tea.layout.db(neighbour), "GET", "/rating/bancha")  # it takes the gossip that waits for it
+
+    def heard():
+        return [what for name, what in told_of(trace("bancha", "--last")[1]) if name == f"db{neighbour}"]
+
+    eventually(lambda: any(f"heard on channel {primary}" in what for what in heard()), "the neighbour has heard of it")
+    assert ("q", f"taken from channel {primary}") in told_of(trace("bancha", "--last")[1])
+
+
+def test_what_comes_is_told_as_it_comes_and_reads_are_not(open_tea):
+    put(open_tea, "chai", 1, c0=1)
+    command_line = [*TEA, "trace", "chai", *open_tea.base]
+    with Terminal(command_line, rows=60, columns=150) as terminal:
+        heading = terminal.eventually("time")
+        assert heading.split() == ["time", "lb", "db0", "db1", "q"]
+        terminal.eventually("received PUT 1 at c0=1")
+
+        ask(open_tea.layout.lb, "GET", "/rating/chai")
+        put(open_tea, "chai", 2, c0=2)
+
+        line = terminal.eventually("received PUT 2 at c0=2")
+        assert line.index("received") == heading.index("lb")
+        terminal.eventually("merged: stored; 2 at c0=2")
+        assert "GET" not in terminal.text
+        terminal.press("\x03")
+        assert terminal.process.wait(20) == 0
+        eventually(terminal.is_as_before, "the terminal is as it was")
+
+
+def test_a_narrow_terminal_gets_lines(open_tea):
+    put(open_tea, "darjeeling", 1, c0=1)
+
+    with Terminal([*TEA, "trace", "darjeeling", "--last", *open_tea.base], columns=60) as terminal:
+        terminal.eventually("lb | received PUT 1 at c0=1")
+        assert terminal.process.wait(20) == 0
+
+
+def test_a_run_that_was_saved_is_shown_without_a_cluster_and_is_a_trace_of_the_view(open_tea, trace, tmp_path, capsys):
+    put(open_tea, "earl-grey", 1, c0=1)
+    file = tmp_path / "run.json"
+    code, lines, _said = trace("earl-grey", "--last", "--save", file)
+    assert code == 0
+
+    assert command.main(["trace", "--open", str(file)]) == 0
+
+    assert told_of(capsys.readouterr().out.splitlines()) == told_of(lines)
+    saved = json.loads(file.read_text())
+    assert saved["tea"] == "earl-grey"
+    assert saved["lanes"] == ["lb", "db0", "r0", "db1", "r1", "q"]
+    assert saved["request"] in lines[0]
+    ways = [(saved["events"][each["from"]], saved["events"][each["to"]]) for each in saved["arrows"]]
+    assert ("sent", "arrived") in [(begin["event"], end["event"]) for begin, end in ways]
+
+
+def test_it_ends_after_the_time_that_is_asked_for(trace):
+    began = time.monotonic()
+
+    code, _lines, _said = trace("never-rated", "--for", "0.5")
+
+    assert code == 0
+    assert time.monotonic() - began >= 0.5
+
+
+def test_a_tea_without_a_write_is_nothing_found(trace):
+    code, lines, said = trace("never-rated", "--last")
+
+    assert (code, lines) == (command.NOTHING, [])
+    assert "no write of never-rated" in said
+
+
+def test_a_file_that_is_no_recorded_run_is_refused(tmp_path, capsys):
+    for text in ("", "[]", '{"events": [{"at": "noon"}]}', '{"events": [3]}', '{"events": [{"at": 1.0}]}'):
+        file = tmp_path / "run.json"
+        file.write_text(text)
+
+        assert command.main(["trace", "--open", str(file)]) == command.WRONG
+        assert "is no recorded run" in capsys.readouterr().err
+
+
+class Telling:
+    """A Peer that answers GET /trace with these, one after another; with the last one ever after."""
+
+    name = "db0"
+
+    def __init__(self, *told):
+        self._told = [*told]
+        self.asked = []
+
+    def call(self, _method, path, deadline_s):
+        self.asked.append(dict(parse_qsl(urlsplit(path).query)))
+        told = self._told.pop(0) if len(self._told) > 1 else self._told[0]
+        if isinstance(told, Exception):
+            raise told
+        status, body = told
+        return Answer(status, json.dumps(body).encode(), {})
+
+
+def page(life, after, *events):
+    happened = [{"n": n, "at": float(n), "service": "db0", "event": "due"} for n in events]
+    return 200, {"service": "db0", "life": life, "next": after, "lost": 0, "events": happened}
+
+
+def test_each_event_is_asked_for_once_and_those_of_another_life_are_all_news():
+    peer = Telling(page("a", 2, 1, 2), page("a", 2), page("b", 7), page("b", 1, 1), page("b", 1))
+    source = Source(peer)
+
+    source.catch_up()
+    assert [event["n"] for event in source.given()] == [1, 2]
+    source.catch_up()
+    assert [event["n"] for event in source.given()] == [1]
+    assert [int(asked["after"]) for asked in peer.asked] == [0, 2, 2, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        (NotReached("db0 at http://127.0.0.1:3000 cannot be reached"), "cannot be reached"),
+        ((404, {"status": 404}), "keeps no trace"),
+        ((503, {}), "answered 503"),
+        ((200, []), "no trace"),
+        ((200, {"life": 1, "next": "?", "events": {}}), "no trace"),
+    ],
+)
+def test_a_service_that_tells_nothing_is_in_trouble_and_in_none_when_it_tells_again(told, words):
+    source = Source(Telling(told, page("a", 1, 1), page("a", 1)))
+
+    source.catch_up()
+    assert words in source.trouble
+    source.catch_up()
+    assert source.trouble is None
+    assert len(source.given()) == 1
+
+
+def test_without_a_cluster_it_says_so():
+    assert command.main(["trace", "oolong", "--port-base", str(Ports.find_free(1).base)]) == command.UNREACHABLE
+
+
+# ---- words
+
+
+@pytest.mark.parametrize(
+    ("event", "words"),
+    [
+        ({"event": "sent", "peer": "db2", "together": 3}, "sent to db2, with 2 more"),
+        ({"event": "merged", "primary": "db0", "outcome": "same"}, "merged: it was there already"),
+        ({"event": "merged", "primary": "db1", "outcome": "changed"}, "gossip of db1: it was news"),
+        ({"event": "merged", "primary": "db0", "outcome": "home"}, "gossip of db0: it came home, and is dropped"),
+        ({"event": "told", "channel": "db0"}, "told on channel db0"),
+        (
+            {"event": "merged", "primary": "db0", "outcome": "stored", "choices": [3, None], "clocks": [{"c0": 1}, {}]},
+            "merged: stored; 3 at c0=1 | deleted at no clock",
+        ),
+        ({"event": "brewed", "minutes": 3}, "brewed, minutes 3"),
+        ({"event": "received", "method": "\x1b[2J"}, "received \\x1b[2J"),
+    ],
+)
+def test_every_event_is_told_in_words(event, words):
+    assert words_of({"n": 1, "at": 0.0, "service": "db0", **event}) == words
+
+
+def test_an_event_is_of_the_write_that_it_names_else_of_the_newest_before_it():
+    writes = Writes()
+    writes.add(
+        [
+            {"at": 1.0, "event": "received", "method": "PUT", "request": "a"},
+            {"at": 1.1, "event": "arrived", "method": "PUT", "request": "a"},
+            {"at": 2.0, "event": "received", "method": "GET", "request": "r"},
+            {"at": 3.0, "event": "received", "method": "DELETE", "request": "b"},
+        ]
+    )
+
+    assert writes.newest == "b"
+    assert writes.began({"at": 4.0, "request": "a"}) == 1.0
+    assert writes.began({"at": 2.5}) == 1.0
+    assert writes.began({"at": 0.5}) is None
+    assert writes.is_read({"at": 2.1, "request": "r", "event": "answered"})
+    assert not writes.is_of({"at": 2.5}, "b")
+    assert writes.is_of({"at": 3.5}, "b")
