@@ -1,7 +1,7 @@
 """The lines that the services log: read from their files, rotated ones too, and merged by time.
 
     2026-11-21 12:01:03,120 INFO db0 listens on http://127.0.0.1:3000     ours
-    {"time": "2026-11-21T12:01:03.120+00:00", "level": "INFO", ...}        ours, as JSON
+    {"at": "2026-11-21T12:01:03.120Z", "level": "INFO", "message": ...}    ours, as JSON
     4711:M 21 Nov 2026 12:01:03.120 * Ready to accept connections         of Redis
 
 A line without a time, as of a traceback, belongs to the one before it.
@@ -22,14 +22,14 @@ import msgspec
 ROTATED = (".2", ".1", "")  # the oldest first
 OURS = re.compile(r"(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d)[,.](\d{3,6})(Z|[+-]\d\d:?\d\d)? ?(.*)", re.DOTALL)
 OF_REDIS = re.compile(r"\d+:[A-Z] (\d\d \w{3} \d{4} \d\d:\d\d:\d\d)\.(\d{3}) (.*)", re.DOTALL)
-TIMES = ("time", "at", "timestamp", "ts")
-PLAIN_MEMBERS = {*TIMES, "level", "message", "event", "service", "request", "logger"}
+SHOWN_FIRST = ("level", "request", "message")  # of a JSON line
+LEFT_OUT = {*SHOWN_FIRST, "at", "service", "event", "traceback"}  # of what is shown behind that
 
 
 class Line(NamedTuple):
     at: float  # seconds since the epoch
     service: str
-    text: str  # without the time
+    text: str  # without the time; of several lines, where it has a traceback
     raw: str
 
 
@@ -68,15 +68,13 @@ def _of_json(service, raw):
     """The Line of a JSON object with a time; None of anything else."""
     try:
         told = msgspec.json.decode(raw)
-        when = next(told[name] for name in TIMES if name in told)
-        at = when if isinstance(when, int | float) else datetime.fromisoformat(when).timestamp()
-    except (ValueError, TypeError, StopIteration):
+        at = datetime.fromisoformat(told["at"]).timestamp()
+    except (ValueError, TypeError, KeyError):
         return None
-    words = [str(told[name]) for name in ("level", "event", "message") if told.get(name) is not None]
-    words += [f"{name}={value}" for name, value in told.items() if name not in PLAIN_MEMBERS]
-    if told.get("request") not in (None, "-"):
-        words.append(f"request={told['request']}")
-    return Line(float(at), service, " ".join(words), raw)
+    level, request, message = (told.get(name, "-") for name in SHOWN_FIRST)  # as our lines of text have them
+    members = [f"{name}={value}" for name, value in told.items() if name not in LEFT_OUT]
+    text = " ".join([str(level), f"[{request}]", str(message), *members])
+    return Line(at, service, f"{text}\n{told['traceback']}" if "traceback" in told else text, raw)
 
 
 def _of_one(folder, service, since, most):

@@ -45,8 +45,7 @@ def logs(asked):
         wanted.know(events)
         found = [*filter(wanted.has, _from_files(folder, services, asked, wanted)), *map(_as_line, events)]
         lines = sorted(found, key=lambda line: line.at)[-(asked.lines or len(found)) :]
-        voices = _voices(services, lines, asked)
-        shown = Shown(voices)
+        shown = Shown(*_voices(services, lines, asked))
         shown.tell(lines)
         if asked.follow:
             _follow(tails, sources, wanted, services, shown)
@@ -86,20 +85,24 @@ class Wanted:
 
 
 class Shown:
-    """Prints lines, and the day where it is another than that of the line before."""
+    """Prints lines of these services, and the day where it is another than that of the line before."""
 
-    def __init__(self, voices):
+    def __init__(self, voices, services):
         self._voices = voices
+        self._services = services
         self._day = date.today()
 
     def tell(self, lines):
         for line in lines:
+            if line.service not in self._services:
+                continue
             when = datetime.fromtimestamp(line.at)
             if when.date() != self._day:
                 self._day = when.date()
                 self._voices.note(f"--- {self._day} ---")
             at = when.strftime("%H:%M:%S.%f")[:-3]
-            self._voices.say(at, line.service, screen.printable(line.text.rstrip()))
+            for text in line.text.rstrip().split("\n"):
+                self._voices.say(at, line.service, screen.printable(text))
         self._voices.flush()
 
 
@@ -164,9 +167,9 @@ def _order(service):
 
 
 def _voices(services, lines, asked):
-    """In columns: all services, or else those that speak here, or else those of ours; or in lines."""
+    """(the Voices, which services they are): all that are wanted, in columns as many as fit."""
     if not asked.columns:
-        return Voices(services, sys.stdout, TIME_WIDTH, wants_columns=False)
+        return Voices(services, sys.stdout, TIME_WIDTH, wants_columns=False), services
     speaking = {line.service for line in lines} if not asked.follow else set(services)
     ours = [name for name in services if name.startswith(("lb", "db", "q"))]
     choices = [services, [name for name in services if name in speaking]]
@@ -175,12 +178,14 @@ def _voices(services, lines, asked):
     width = screen.width_of(sys.stdout)
     for names in choices:
         if names and Layout(names, width, TIME_WIDTH).fits:
-            return Voices(names, sys.stdout, TIME_WIDTH, wants_columns=True)
+            if left_out := [name for name in services if name in speaking and name not in names]:
+                print(f"tea: without {', '.join(left_out)}, for want of width", file=sys.stderr)
+            return Voices(names, sys.stdout, TIME_WIDTH, wants_columns=True), names
     print(
         f"tea: {width} characters are too narrow for {len(services)} columns; name some with --service",
         file=sys.stderr,
     )
-    return Voices(services, sys.stdout, TIME_WIDTH, wants_columns=False)
+    return Voices(services, sys.stdout, TIME_WIDTH, wants_columns=False), services
 
 
 def _of_interest(events, services, since):
