@@ -196,13 +196,13 @@ def run_down(asked):
 
 
 def run_status(asked):
-    from emporium import running, statustable
+    from emporium import running, screen, statustable
 
     rows = running.ask_all(running.find(asked.port_base))
     if asked.json:
         print(running.write_json(rows))
         return DONE
-    print("\n".join(statustable.lines_of(rows)))
+    print("\n".join(statustable.lines_of(rows, screen.painter(sys.stdout))))
     return DONE
 
 

@@ -6,8 +6,6 @@
 What a service does not tell, as the servers of strangers do not, is blank.
 """
 
-from termcolor import colored
-
 HEADINGS = (
     "service",
     "address",
@@ -24,11 +22,11 @@ STATE = HEADINGS.index("state")
 NUMBERS = ("pid", "keys", "epoch", "lag (s)")
 
 
-def lines_of(rows):
-    """The lines for these rows of running.ask_all, the heading first."""
+def lines_of(rows, paint=lambda text, _colour: text):
+    """The lines for these rows of running.ask_all, the heading first. `paint(text, colour)` colours a state."""
     lines = aligned(HEADINGS, [_cells(row) for row in rows], NUMBERS)
     for line, row in zip(lines[1:], rows, strict=True):
-        line[STATE] = colored(line[STATE], "green" if row["up"] else "red")
+        line[STATE] = paint(line[STATE], "green" if row["up"] else "red")
     return ["  ".join(line).rstrip() for line in lines]
 
 

@@ -14,8 +14,6 @@ from contextlib import contextmanager, suppress
 from logging.handlers import RotatingFileHandler
 from queue import Empty, SimpleQueue
 
-from termcolor import colored
-
 from emporium import datafolder, progress, redisbinary, running, screen
 from emporium.cluster import START_S, Cluster, guarded_options
 from emporium.environment import PYTHON, ROOT, SetupFailed
@@ -191,7 +189,7 @@ class Logs:
     def of(self, name):
         """What Service wants: a function that takes each line."""
         log = self._rotated(name)
-        prefix = colored(f"{name:>4} |", screen.colour_of(name))
+        prefix = screen.painter(sys.stdout)(f"{name:>4} |", screen.colour_of(name))
 
         def take(line):
             log.info("%s", line)

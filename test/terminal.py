@@ -15,7 +15,7 @@ from harness import eventually
 class Terminal:
     """The command on a terminal of its own, of this size. `raw` are all bytes that it has written there."""
 
-    def __init__(self, command, rows=24, columns=100, **environ):
+    def __init__(self, command, rows=24, columns=100, echoes=True, **environ):
         ours, theirs = pty.openpty()
         self._ours = ours
         self._screen = pyte.Screen(columns, rows)
@@ -23,6 +23,8 @@ class Terminal:
         self._lock = threading.Lock()
         self.raw = b""
         self._resize_kernel(rows, columns)
+        if not echoes:
+            _without_echo(theirs)
         self._before = termios.tcgetattr(theirs)
         clean = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
         self.process = subprocess.Popen(
@@ -60,9 +62,10 @@ class Terminal:
 
     def eventually(self, words, within_s=20):
         """Returns the line in which these words can be seen."""
-        eventually(
-            lambda: any(words in line for line in self.lines), f"{words!r} on the screen:\n{self.text}", within_s
-        )
+        try:
+            eventually(lambda: any(words in line for line in self.lines), f"{words!r} on the screen", within_s)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.text}") from error
         return next(line for line in self.lines if words in line)
 
     def press(self, keys):
@@ -94,3 +97,10 @@ class Terminal:
             with self._lock:
                 self.raw += piece
                 self._stream.feed(piece)
+
+
+def _without_echo(number):
+    """Keys that are pressed are not shown on this terminal."""
+    now = termios.tcgetattr(number)
+    now[3] &= ~termios.ECHO
+    termios.tcsetattr(number, termios.TCSANOW, now)

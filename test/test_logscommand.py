@@ -2,15 +2,13 @@
 
 import json
 import logging
-import re
 from datetime import datetime
 from logging.handlers import RotatingFileHandler
 
 import pytest
-from asking import ask
 from harness import eventually
 from rich.cells import cell_len
-from teacommand import TEA, Up
+from teacommand import TEA
 from terminal import Terminal
 
 from emporium import columns, command
@@ -264,38 +262,6 @@ def test_ctrl_c_ends_following_and_what_came_before_was_shown(folder):
         terminal.press("\x03")
         assert terminal.process.wait(20) == 0
         eventually(terminal.is_as_before, "the terminal is as it was")
-
-
-# ---- one tea on its way
-
-
-def test_a_tea_is_followed_from_process_to_process_side_by_side(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("COLUMNS", "150")
-    with Up(tmp_path / "data", extra=["--digest-length", "1", "--quiet"]) as up:
-        up.wait_until_open()
-        body = json.dumps({"rating": 3, "clock": {"c0": 5}})
-        assert ask(up.layout.lb, "PUT", "/rating/oolong", body).status == 200
-        ask(up.layout.lb, "PUT", "/rating/bancha", body)
-        for index in range(2):
-            ask(up.layout.db(index), "GET", "/rating/oolong")  # the other one takes the gossip
-
-        def shown():
-            capsys.readouterr()
-            names = "lb,db0,db1,q"
-            assert command.main(["logs", "--columns", "--key", "oolong", "--service", names, *up.base]) == 0
-            return capsys.readouterr().out
-
-        eventually(lambda: "> heard on" in shown(), "the gossip is heard of")
-        heading, *lines = shown().splitlines()
-        places = {name: heading.index(name) for name in ("lb", "db0", "db1", "q")}
-        [received] = [line for line in lines if "> received PUT 3" in line]
-        assert received.index(">") == places["lb"]
-        [arrived] = [line for line in lines if "> arrived PUT" in line]
-        heard = {line.index(">") for line in lines if "> heard on" in line}
-        assert arrived.index(">") in (places["db0"], places["db1"])
-        assert heard | {arrived.index(">")} == {places["db0"], places["db1"]}
-        assert any(line.find("> put on") == places["q"] for line in lines)
-        assert not re.search("bancha", "".join(lines))
 
 
 # ---- colour

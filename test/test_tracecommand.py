@@ -21,7 +21,7 @@ from emporium.tracewords import Writes, words_of
 
 @pytest.fixture(scope="module")
 def open_tea(tmp_path_factory):
-    extra = ["--no-restart", "--quiet", "--digest-length", "1"]
+    extra = ["--no-restart", "--no-view", "--quiet", "--digest-length", "1"]
     with Up(tmp_path_factory.mktemp("trace") / "data", extra=extra) as up:
         yield up.wait_until_open()
 
@@ -128,6 +128,32 @@ def test_a_run_that_was_saved_is_shown_without_a_cluster_and_is_a_trace_of_the_v
     assert saved["request"] in lines[0]
     ways = [(saved["events"][each["from"]], saved["events"][each["to"]]) for each in saved["arrows"]]
     assert ("sent", "arrived") in [(begin["event"], end["event"]) for begin, end in ways]
+
+
+def test_the_logs_show_a_tea_on_its_way_from_process_to_process_side_by_side(open_tea, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "150")
+    put(open_tea, "fannings", 3, c0=5)
+    put(open_tea, "gunpowder", 3, c0=5)
+    for index in range(2):
+        ask(open_tea.layout.db(index), "GET", "/rating/fannings")  # the other one takes the gossip
+
+    def shown():
+        capsys.readouterr()
+        names = "lb,db0,db1,q"
+        assert command.main(["logs", "--columns", "--key", "fannings", "--service", names, *open_tea.base]) == 0
+        return capsys.readouterr().out
+
+    eventually(lambda: "> heard on" in shown(), "the gossip is heard of")
+    heading, *lines = shown().splitlines()
+    places = {name: heading.index(name) for name in ("lb", "db0", "db1", "q")}
+    [received] = [line for line in lines if "> received PUT 3" in line]
+    assert received.index(">") == places["lb"]
+    [arrived] = [line for line in lines if "> arrived PUT" in line]
+    heard = {line.index(">") for line in lines if "> heard on" in line}
+    assert arrived.index(">") in (places["db0"], places["db1"])
+    assert heard | {arrived.index(">")} == {places["db0"], places["db1"]}
+    assert any(line.find("> put on") == places["q"] for line in lines)
+    assert "gunpowder" not in "".join(lines)
 
 
 def test_it_ends_after_the_time_that_is_asked_for(trace):
