@@ -22,7 +22,7 @@ from emporium.ports import Ports, is_free
 from emporium.up import Logs
 
 COMMANDS = ["up", "down", "test", "bench", "put", "get", "delete", "list", "status", "doctor"]
-COMMANDS += ["backup", "restore", "recover"]
+COMMANDS += ["backup", "restore", "recover", "watch", "trace", "logs"]
 
 
 @pytest.fixture
