@@ -1,6 +1,7 @@
 """What every Flask application of ours shares: one form of errors, limits on what comes in, and health.
 
-    app = create_app_for("db0", threads, checks=..., status=...)     /healthz, /readyz, /status, problem+json errors
+    app = create_app_for("db0", threads, checks=..., status=...)     /healthz, /readyz, /status, /openapi.json, and
+                                                                     problem+json errors
     body = json_body()                                               or a Problem, which becomes the answer
 
 An error is `application/problem+json` (RFC 9457): {"type": "about:blank", "title", "status", "detail"}. Every answer,
@@ -15,6 +16,8 @@ import os
 import re
 import signal
 import unicodedata
+from functools import cache
+from pathlib import Path
 
 from flask import Flask, current_app, request
 from flask.sessions import NullSession, SessionInterface
@@ -33,6 +36,7 @@ BODY_LIMIT_BYTES = 64 * 1024
 BATCH_LIMIT_BYTES = 2 * 1024 * 1024  # between services: wire.MOST_BYTES, or one record of 100 siblings with 64 entries
 THROWN_AWAY_BYTES = 16 * 1024 * 1024
 LAST = {"Connection": "close"}  # the server closes a connection on which a body was not read, and would not say so
+DESCRIPTIONS = Path(__file__).with_name("openapi")
 HEADER_LIMIT = 1000  # characters of a header that we take apart: the libraries' parsers take the square of it
 
 
@@ -215,7 +219,17 @@ def create_app_for(service, threads, checks, status, is_full=lambda: False):
     def show_status():
         return answer({"service": service, "pid": os.getpid(), **status()})
 
+    @app.get("/openapi.json")
+    def describe():
+        return answer(description_of(service.rstrip("0123456789")))
+
     return app
+
+
+@cache
+def description_of(kind):
+    """The OpenAPI description (bytes) of a kind of service: lb, db, q, log or view."""
+    return (DESCRIPTIONS / f"{kind}.json").read_bytes()
 
 
 # ---- answers
@@ -356,7 +370,7 @@ def seconds_argument(name, default, most_s):
     text = request.args.get(name)
     if text is None:
         return default
-    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) or float(text) > most_s:
+    if not re.fullmatch(r"-?[0-9]{1,30}(\.[0-9]{1,30})?([eE][-+]?[0-9]{1,3})?", text) or not 0 <= float(text) <= most_s:
         raise Problem(400, f"{name} must be a number of seconds from 0 to {most_s}, not {text[:100]!r}")
     return float(text)
 
@@ -364,7 +378,13 @@ def seconds_argument(name, default, most_s):
 def checked(decode, body):
     """decode(body). Raises a Problem: 400 for what is no JSON, 422 for JSON that says something else."""
     try:
-        return decode(body)
+        try:
+            return decode(body)
+        except wire.BadShape:
+            plainer = wire.with_plain_numbers(body)  # only now, since nearly nobody writes 2.0 for a whole number
+            if plainer == body:
+                raise
+        return decode(plainer)
     except wire.BadJSON as error:
         raise Problem(400, str(error)) from error
     except wire.BadShape as error:

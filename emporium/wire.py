@@ -10,6 +10,7 @@ Everything that comes from outside is checked here, once; what leaves this modul
 canonical form. A message names the field at fault and what was expected.
 """
 
+import math
 import unicodedata
 from contextlib import suppress
 from itertools import islice
@@ -155,6 +156,27 @@ def decode(text, shape=object):
         raise BadJSON(f"the body is not valid JSON: {error}") from error
     except RecursionError as error:
         raise BadJSON("the body is nested too deeply") from error
+
+
+def with_plain_numbers(text):
+    """The same JSON (bytes), in which every whole number is written as one: to JSON, 2.0 and 2 are equal.
+
+    The text as it was, where that cannot be done: what is amiss with it is for `decode` to say.
+    """
+    try:
+        return encode(_plain_numbers.decode(text))
+    except (msgspec.MsgspecError, UnicodeError, OverflowError, RecursionError):
+        return text
+
+
+def _plain_number(text):
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError("number out of range")
+    return int(number) if number.is_integer() and abs(number) <= COUNT_LIMIT else number
+
+
+_plain_numbers = msgspec.json.Decoder(float_hook=_plain_number)
 
 
 def encode(value):
