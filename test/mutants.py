@@ -535,6 +535,38 @@ MORE = [
     ),
 ]
 
+# In what lets a request be followed.
+MORE += [
+    mutant(
+        "gossip says whose write it is though nobody asked for that",
+        "emporium/shard.py",
+        "request if place.tells_requests else None",
+        "request",
+        "request_ids",
+    ),
+    mutant(
+        "an id of a request may be anything",
+        "emporium/requestid.py",
+        "given if is_id(given) else os.urandom(8).hex()",
+        "given or os.urandom(8).hex()",
+        "request_ids",
+    ),
+    mutant(
+        "whoever looks at what is stored takes gossip",
+        "emporium/shardanswers.py",
+        "value = shard.store.peek([tea])[tea]",
+        "value = shard.step([Read(tea)])[0]",
+        "trace",
+    ),
+    mutant(
+        "those who wait for events may hold all threads",
+        "emporium/traceroutes.py",
+        "            with waiters:\n",
+        "            if True:\n",
+        "trace",
+    ),
+]
+
 # In the Python client.
 MORE += [
     mutant(
