@@ -26,7 +26,7 @@ from flask import request
 from emporium import failpoints, serving, traceroutes, web, wire
 from emporium.balancertrace import BalancerTrace
 from emporium.batch import Operation, Outcome
-from emporium.bulkhead import Bulkhead
+from emporium.bulkhead import Bulkhead, Count
 from emporium.failures import BadAnswer, NoAnswer, NotReached, PeerError
 from emporium.guard import RetryBudget
 from emporium.requestid import here
@@ -60,6 +60,7 @@ def create_app(settings, draw=random.randrange):
         for index in range(settings.ndb)
     ]
     retries = RetryBudget()
+    operations = Count()
     lists = Bulkhead(MOST_LISTS, lambda: web.unavailable(f"the load balancer makes {MOST_LISTS} lists already"))
     ask_all = ThreadPoolExecutor(max_workers=min(settings.ndb, 16), thread_name_prefix="ask").map
     app = web.create_app_for(
@@ -69,6 +70,7 @@ def create_app(settings, draw=random.randrange):
         status=lambda: {
             "ndb": settings.ndb,
             "shards": [{"name": shard.name, "url": shard.url} for shard in shards],
+            "operations": operations.total,
         },
     )
 
@@ -98,6 +100,7 @@ def create_app(settings, draw=random.randrange):
         return given if is_at_least(given, seen) else at_primary(asked("GET", read.tea))
 
     def answer(operation, carry_out=at_primary):
+        operations.add()
         trace.received(operation)
         given = carry_out(operation)
         trace.answered(operation, given)

@@ -20,6 +20,7 @@ from emporium.peers import Peer
 from emporium.ports import Ports
 from emporium.service import Service, StartFailed, stop_these
 from emporium.stored import check_of
+from emporium.up import KEPT_EVENTS
 
 DIGEST_LENGTH = 2
 PATIENCE_S = 10
@@ -28,15 +29,28 @@ PROBED = 16  # teas that must be served before a cluster counts as started: some
 
 
 @contextmanager
-def ours(programs, ndb=4, more_settings=None, is_queue_in_memory=False, is_guarded=True):
+def ours(programs, ndb=4, more_settings=None, is_queue_in_memory=False, is_guarded=True, is_watched=False):
     """Inside, a Running of our own servers. `more_settings` are for each of them, beside its own. Shards that are not
-    guarded have the course's settings alone.
+    guarded have the course's settings alone. One that is watched keeps a trace, and has a view.
     """
     with new_folder() as folder:
         kept = {} if is_queue_in_memory else queue_on_disk(folder)
         layout, logs = Ports.find_free(ndb), _logs(folder)
-        guard = (lambda index: guarded_options(folder / f"db{index}")) if is_guarded else None
-        cluster = Cluster(layout, ndb, DIGEST_LENGTH, folder, logs, programs, queue_options=kept, shard_options=guard)
+        trace = {"trace": KEPT_EVENTS} if is_watched else {}
+        of_shard = trace and {**trace, "gossip-ids": True}
+        guard = (lambda index: {**guarded_options(folder / f"db{index}"), **of_shard}) if is_guarded else None
+        cluster = Cluster(
+            layout,
+            ndb,
+            DIGEST_LENGTH,
+            folder,
+            logs,
+            programs,
+            queue_options={**kept, **trace},
+            shard_options=guard,
+            balancer_options=trace,
+            view_options={} if is_watched else None,
+        )
         for service in (cluster.load_balancer, *cluster.shards, cluster.queue):
             *program, settings = service.command
             service.command = [*program, json.dumps({**json.loads(settings), **(more_settings or {})})]

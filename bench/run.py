@@ -5,7 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
-from bench import commitlog, floors, growth, guarded, hostile, overload, queue, threads, throughput
+from bench import commitlog, floors, growth, guarded, hostile, overload, queue, threads, throughput, view
 from bench.report import Findings, exit_code, machine
 from emporium import progress, redisbinary
 
@@ -18,6 +18,7 @@ BENCHES = {
     "log": commitlog.run,
     "queue": queue.run,
     "guarded": guarded.run,
+    "view": view.run,
 }
 WRONG_USE = 2
 

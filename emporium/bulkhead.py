@@ -31,3 +31,15 @@ class Bulkhead:
     def __exit__(self, *failure):
         with self._lock:
             self._free += 1
+
+
+class Count:
+    """How often something happened. Safe between threads."""
+
+    def __init__(self):
+        self.total = 0
+        self._lock = threading.Lock()
+
+    def add(self):
+        with self._lock:
+            self.total += 1

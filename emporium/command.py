@@ -117,6 +117,7 @@ def parser():
     made.add_argument(
         "--guarded", action="store_true", help="what surviving faults costs, beside the course's settings"
     )
+    made.add_argument("--view", action="store_true", help="what it costs that people look on")
     made.add_argument("--quick", action="store_true", help="try the benchmark itself: its figures are worth nothing")
     made.add_argument("--json", metavar="FILE", help="write the figures for programs, too")
 
@@ -229,7 +230,7 @@ def run_test(asked):
 def run_bench(asked):
     from bench import run
 
-    others = [name for name in ("overload", "hostile", "log", "queue", "guarded") if getattr(asked, name)]
+    others = [name for name in ("overload", "hostile", "log", "queue", "guarded", "view") if getattr(asked, name)]
     return run.run([asked.only, *others] if asked.only else others, asked.quick, asked.json)
 
 

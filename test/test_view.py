@@ -112,9 +112,11 @@ def test_a_healthy_ring_is_up_and_says_what_it_holds(view):
         state = view.get("/api/state")
         services = services_of(state)
         is_up = {each["state"] for each in services.values()} == {"up"}
-        return is_up and sum(each["keys"] for each in state["shards"]) > 0 and state
+        is_counted = all(each["requests_per_s"] is not None for each in state["shards"])
+        return is_up and is_counted and sum(each["keys"] for each in state["shards"]) > 0 and state
 
     state = eventually(all_is_told, "all is up, and a key is stored")
+    assert state["lb"]["requests"] > 0
     assert [each["name"] for each in state["shards"]] == ["db0", "db1", "db2"]
     assert (state["shards"][2]["successor"], state["shards"][0]["predecessor"]) == ("db0", "db2")
     assert (state["ndb"], state["digest_length"], state["lab"], state["held"]) == (3, 2, False, False)

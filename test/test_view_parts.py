@@ -66,7 +66,7 @@ def messages():
 
 def test_a_page_begins_with_a_fresh_state_and_gets_what_comes(messages):
     page = messages.open(None, lambda: STATE)
-    messages.publish("trace", b'{"events":[]}')
+    messages.publish(("trace", b'{"events":[]}'))
 
     got = said(page)
 
@@ -76,11 +76,11 @@ def test_a_page_begins_with_a_fresh_state_and_gets_what_comes(messages):
 
 def test_a_page_that_comes_back_gets_what_it_has_missed_and_nothing_twice(messages):
     page = messages.open(None, lambda: STATE)
-    messages.publish("state", b'{"n":2}')
+    messages.publish(("state", b'{"n":2}'))
     seen = said(page)[-1][0]
     page.close()
     for number in (3, 4):
-        messages.publish("state", b'{"n":%d}' % number)
+        messages.publish(("state", b'{"n":%d}' % number))
 
     got = said(messages.open(seen, lambda: pytest.fail("nothing is fresh: it is all kept")))
 
@@ -90,7 +90,7 @@ def test_a_page_that_comes_back_gets_what_it_has_missed_and_nothing_twice(messag
 
 @pytest.mark.parametrize("seen", [0, 10**18], ids=["of an earlier life", "of no life"])
 def test_a_page_whose_messages_are_gone_gets_a_fresh_state(messages, seen):
-    messages.publish("state", b'{"n":2}')
+    messages.publish(("state", b'{"n":2}'))
 
     assert [data["n"] for _, _, data in said(messages.open(seen, lambda: STATE))] == [1]
 
@@ -100,7 +100,7 @@ def test_a_page_that_falls_behind_is_cut_and_others_are_not(messages):
     assert said(slow)
 
     for number in range(hub.MOST_MESSAGES + 1):
-        messages.publish("state", b'{"n":%d}' % number)
+        messages.publish(("state", b'{"n":%d}' % number))
         assert said(quick)
 
     assert list(slow) == []
@@ -111,7 +111,7 @@ def test_large_messages_are_not_kept_beyond_their_limit(messages, monkeypatch):
     page = messages.open(None, lambda: STATE)
     seen = said(page)[-1][0]
     for _ in range(3):
-        messages.publish("state", json.dumps("x" * 900).encode())
+        messages.publish(("state", json.dumps("x" * 900).encode()))
 
     assert list(page) == []
     assert [data for _, _, data in said(messages.open(seen, lambda: STATE))] == [{"n": 1}]

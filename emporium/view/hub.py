@@ -1,6 +1,6 @@
 """One stream of server-sent events to many open pages.
 
-    publish("state", json)  -->  [ the last 500 messages, each as it travels ]  -->  Page  Page  Page ...
+    publish(("state", json))  -->  [ the last 500 messages, each as it travels ]  -->  Page  Page  Page ...
 
 A message is made into bytes once, whoever reads it, and no page has a buffer of its own: each stands somewhere in the
 common one. A page that comes back says where it stood (Last-Event-ID), and gets what it has missed; one that has fallen
@@ -45,13 +45,16 @@ class Hub:
     def is_closed(self):
         return self._is_closed
 
-    def publish(self, event, data):
-        """Send this to all pages. `data` is JSON without line breaks, as bytes."""
+    def publish(self, *events):
+        """Send these to all pages, who are woken once: (its name, JSON without line breaks as bytes), each."""
+        if not events:
+            return
         with self._changed:
-            self._last += 1
-            message = _frame(self._last, event, data)
-            self._kept.append((self._last, message))
-            self._size += len(message)
+            for event, data in events:
+                self._last += 1
+                message = _frame(self._last, event, data)
+                self._kept.append((self._last, message))
+                self._size += len(message)
             while len(self._kept) > 1 and (len(self._kept) > MOST_MESSAGES or self._size > MOST_BYTES):
                 self._size -= len(self._kept.popleft()[1])
             self._changed.notify_all()

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 PERIOD_S = 0.5
 FRESH_S = 1.0  # a state younger than this is fresh
 AT_LEAST_S = 10.0  # an unchanged state is told so often all the same
-MOST_EVENTS = 200  # in one message
+MOST_EVENTS = 100  # in one message: more than anybody can look at, and fifty pages get each of them
 
 
 class Poller:
@@ -27,7 +27,7 @@ class Poller:
         self._lock = threading.Lock()  # held while the ring is asked: whoever comes meanwhile has the same answer
         self._number = int(time.time() * 1000)  # beyond those of an earlier life of this process
         self._state, self._asked_at = None, float("-inf")
-        self._counts = {}  # {service: (requests by then, when)}
+        self._counts = {}  # {service: (operations by then, when)}
         self._told, self._told_at = None, float("-inf")
 
     def start(self):
@@ -55,14 +55,15 @@ class Poller:
         with self._lock:
             asked = self._ask(with_events=True)
             state = self._state
-        now = time.monotonic()
+        messages, now = [], time.monotonic()
         if not looks_the_same(self._told, state) or now - self._told_at > AT_LEAST_S - PERIOD_S:
             self._told, self._told_at = state, now
-            self._hub.publish("state", wire.encode(state))
+            messages.append(("state", wire.encode(state)))
         events = sorted((event for each in asked.values() for event in each.events), key=lambda event: event["at"])
         dropped = sum(each.dropped for each in asked.values()) + max(0, len(events) - MOST_EVENTS)
         if events:
-            self._hub.publish("trace", wire.encode({"events": events[-MOST_EVENTS:], "dropped": dropped}))
+            messages.append(("trace", wire.encode({"events": events[-MOST_EVENTS:], "dropped": dropped})))
+        self._hub.publish(*messages)
 
     def _ask(self, with_events):
         """{name: Asked} of all services, and the state that comes of it kept. With the lock held."""
@@ -73,10 +74,10 @@ class Poller:
         return asked
 
     def _rates(self, asked):
-        """{service: requests a second since it was last asked}, of those that count them."""
+        """{service: operations a second since it was last asked}, of those that count them."""
         rates, now = {}, self._asked_at
         for name, each in asked.items():
-            count = each.told.get("requests")
+            count = each.told.get("operations")
             if not isinstance(count, int):
                 self._counts.pop(name, None)
                 continue

@@ -25,7 +25,7 @@ def state_of(number, at, places, asked, rates):
     """STATE, from {name: Asked}.
 
     at     seconds since the epoch
-    rates  {name: requests a second}, of those whose rate is known
+    rates  {name: operations a second}, of those whose rate is known
     """
     ndb = places.ndb
     shards = [_shard(index, places, asked[f"db{index}"], rates) for index in range(ndb)]
@@ -36,7 +36,7 @@ def state_of(number, at, places, asked, rates):
         "digest_length": next((each["digest_length"] for each in shards if each["digest_length"]), None),
         "lab": places.has_lab,
         "held": bool(asked["q"].told.get("held")),
-        "lb": {**_common("lb", places, asked["lb"]), "requests": asked["lb"].told.get("requests")},
+        "lb": {**_common("lb", places, asked["lb"]), "requests": asked["lb"].told.get("operations")},
         "queue": _queue(places, asked["q"]),
         "shards": shards,
         "redis": [_redis(index, asked[f"r{index}"]) for index in range(ndb)],

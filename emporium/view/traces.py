@@ -11,7 +11,7 @@ from emporium.requestid import is_id
 from emporium.view.ring import told_by
 from emporium.view.spacetime import trace_of
 
-MOST_NEWS = 100  # of one service, at once
+MOST_NEWS = 25  # of one service, at once: the service pays for each
 MOST_OF_ONE = 5000  # events of one request; of what is kept, all
 WRITES = ("PUT", "DELETE")
 EVENTS_A_WRITE = 6  # of the load balancer: three are those of the write, and reads come between
