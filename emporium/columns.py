@@ -42,21 +42,25 @@ class Layout:
 
 
 class Voices:
-    """Prints what services say: each in its column where that is wanted and fits, else with its name in front."""
+    """Prints what services say: each in its column where that is wanted and fits, else with its name in front.
+
+    When the terminal gets another width, the lines from then on have it.
+    """
 
     def __init__(self, names, stream, time_width, wants_columns):
+        self._names = names
         self._stream = stream
+        self._wants_columns = wants_columns
         self._time_width = time_width
         self._name_width = max(map(len, names), default=0)
         self._colour = screen.painter(stream)
-        self._layout = Layout(names, screen.width_of(stream), time_width)
-        self.has_columns = wants_columns and self._layout.fits
-        if self.has_columns:
-            self.note(self._layout.heading(self._paint))
+        self._width = None
+        self._fit()
 
     def say(self, at, name, text):
         """One of them says this, printable text, at this time, which is text."""
-        if self.has_columns:
+        self._fit()
+        if self._has_columns:
             for line in self._layout.lines(at, name, text, self._paint):
                 self.note(line)
         else:
@@ -68,6 +72,16 @@ class Voices:
 
     def flush(self):
         self._stream.flush()
+
+    def _fit(self):
+        """Lay the columns out, for the width that there is now."""
+        width = screen.width_of(self._stream)
+        if width == self._width:
+            return
+        self._width, self._layout = width, Layout(self._names, width, self._time_width)
+        self._has_columns = self._wants_columns and self._layout.fits
+        if self._has_columns:
+            self.note(self._layout.heading(self._paint))
 
     def _paint(self, text, name):
         return self._colour(text, screen.colour_of(name.strip()))

@@ -125,7 +125,8 @@ def _alone():
     # Two commands that start at once must not both make .venv.
     (ROOT / "var").mkdir(exist_ok=True)
     with open(ROOT / "var" / "environment.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        with progress.shown("waiting for another ./tea, which makes .venv"):
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 

@@ -79,9 +79,8 @@ def _of_json(service, raw):
 
 def _of_one(folder, service, since, most):
     """The Lines of one service, in the order of its files."""
-    texts = chain.from_iterable(_texts(Path(folder) / f"{service}.log{end}", since) for end in ROTATED)
-    if most is not None:
-        texts = deque(texts, maxlen=most)
+    paths = [Path(folder) / f"{service}.log{end}" for end in ROTATED]
+    texts = chain.from_iterable(_texts(path, since) for path in paths) if most is None else _last_texts(paths, most)
     at = 0.0
     for raw in texts:
         line = parse(service, raw, at)
@@ -90,7 +89,17 @@ def _of_one(folder, service, since, most):
             yield line
 
 
-def _texts(path, since):
+def _last_texts(paths, most):
+    """The last `most` lines of these files, the oldest first; older files are not read when newer ones have as many."""
+    texts = []
+    for path in reversed(paths):
+        texts = [*deque(_texts(path), maxlen=most - len(texts)), *texts]
+        if len(texts) == most:
+            break
+    return texts
+
+
+def _texts(path, since=None):
     """The lines of a file; none of one that was not written since then, or is not there."""
     try:
         if since is not None and path.stat().st_mtime < since:

@@ -13,7 +13,7 @@ from collections import deque
 from datetime import date, datetime
 from pathlib import Path
 
-from emporium import loglines, running, screen
+from emporium import loglines, progress, running, screen
 from emporium.columns import Layout, Voices
 from emporium.environment import ROOT
 from emporium.loglines import Line
@@ -43,7 +43,7 @@ def logs(asked):
     try:
         events = _of_interest(sources.recent(), services, asked.since) if sources else []
         wanted.know(events)
-        found = [*filter(wanted.has, _from_files(folder, services, asked, wanted)), *map(_as_line, events)]
+        found = [*_from_files(folder, services, asked, wanted), *map(_as_line, events)]
         lines = sorted(found, key=lambda line: line.at)[-(asked.lines or len(found)) :]
         shown = Shown(*_voices(services, lines, asked))
         shown.tell(lines)
@@ -108,15 +108,15 @@ class Shown:
 
 def _from_files(folder, services, asked, wanted):
     """As many as are asked for; all, where only some of them are wanted."""
-    most = asked.lines if wanted.is_all else None
-    return loglines.last_lines(folder, services, asked.since, most)
+    most = asked.lines if wanted.is_all and asked.since is None else None
+    with progress.shown("reading the logs"):
+        return [*filter(wanted.has, loglines.last_lines(folder, services, asked.since, most))]
 
 
 def _follow(tails, sources, wanted, services, shown):
     """Tell what comes, a moment late so that all of it comes in the order of time. Never ends by itself."""
-    events = sources.follow(0) if sources else iter(lambda: time.sleep(LOOK_S) or [], None)
     waiting = deque()
-    for came in events:
+    for came in sources.follow(0) if sources else _no_events():
         kept = _of_interest(came, services, None)
         wanted.know(kept)
         waiting += map(_as_line, kept)
@@ -124,6 +124,12 @@ def _follow(tails, sources, wanted, services, shown):
         settled = time.time() - SETTLE_S
         shown.tell(sorted((line for line in waiting if line.at <= settled), key=lambda line: line.at))
         waiting = deque(line for line in waiting if line.at > settled)
+
+
+def _no_events():
+    while True:
+        time.sleep(LOOK_S)
+        yield []
 
 
 def _cluster(port_base):

@@ -18,7 +18,7 @@ import msgspec
 from emporium import running, screen, wire
 from emporium.columns import Voices
 from emporium.tracesources import Sources
-from emporium.tracewords import Writes, is_event, words_of
+from emporium.tracewords import MOST_WRITES, Writes, forget_oldest, is_event, words_of
 from emporium.view import spacetime
 
 SETTLE_S = 0.4  # events are told this late, so that those of all services come in the order of time
@@ -62,7 +62,7 @@ def trace(asked):
                 writes.add(events)
                 came = [event for event in events if not writes.is_read(event)]
                 teller.tell(came)
-                shown += came
+                shown += came if asked.save else []
                 if time.monotonic() >= ends:
                     break
     except KeyboardInterrupt:
@@ -103,16 +103,20 @@ class Teller:
 
     def __init__(self, services, stream):
         self._writes = Writes()
+        self._ways = Ways()
         self._voices = Voices(services, stream, TIME_WIDTH, wants_columns=screen.is_terminal(stream))
         self._request = None  # of the write that was told of last
 
     def tell(self, events):
         self._writes.add(events)
+        self._ways.add(events)
         for event in events:
             self._head(event)
             began = self._writes.began(event)
             at = f"{(event['at'] - began) * 1e3:+.3f} ms" if began is not None else "? ms"
-            self._voices.say(at.rjust(TIME_WIDTH), screen.printable(event["service"]), words_of(event))
+            self._voices.say(
+                at.rjust(TIME_WIDTH), screen.printable(event["service"]), words_of(event) + self._ways.to(event)
+            )
         self._voices.flush()
 
     def _head(self, event):
@@ -124,6 +128,36 @@ class Teller:
         began = self._writes.began(event) or event["at"]
         when = datetime.fromtimestamp(began).strftime("%H:%M:%S.%f")[:-3]
         self._voices.note(screen.printable(f"write {request} of {event.get('tea', '?')}, {when}"))
+
+
+class Ways:
+    """From where each event came, as the arrows of a space-time diagram tell it, of the newest writes."""
+
+    def __init__(self):
+        self._of = {}  # {request: (its events, {which event: the one that led to it})}
+
+    def add(self, events):
+        for event in events:
+            if event.get("request") is not None:
+                self._of.setdefault(event["request"], ([], {}))[0].append(event)
+        for request in {event.get("request") for event in events} - {None}:
+            known, led_to = self._of[request]
+            known.sort(key=lambda event: event["at"])
+            for arrow in spacetime.arrows_of(known):
+                led_to[_which(known[arrow["to"]])] = known[arrow["from"]]
+        forget_oldest(self._of, MOST_WRITES)
+
+    def to(self, event):
+        """'  <- lb, 0.7 ms before', where another process led to it; else ''."""
+        _known, led_to = self._of.get(event.get("request"), ([], {}))
+        begin = led_to.get(_which(event))
+        if begin is None or begin["service"] == event["service"] or begin["at"] > event["at"]:
+            return ""
+        return screen.printable(f"  <- {begin['service']}, {(event['at'] - begin['at']) * 1e3:.1f} ms before")
+
+
+def _which(event):
+    return event["service"], event["at"], event.get("n")
 
 
 def services_of(note):

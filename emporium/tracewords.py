@@ -7,6 +7,8 @@ merged: stored; 3 at c0=5
 from emporium.screen import printable
 
 READS = ("GET", "HEAD")
+MOST_WRITES = 1000  # of which is known when they began
+MOST_READS = 10_000  # that are told from writes
 BEGINNINGS = ("received", "arrived")  # the first event of a request, at the load balancer or straight at a shard
 OUTCOMES = {
     "stored": "stored",
@@ -97,12 +99,18 @@ def _clock(clock):
     return ",".join(f"{node}={count}" for node, count in clock.items()) or "no clock"
 
 
+def forget_oldest(known, most):
+    """Leave at most so many in a dict: the newest."""
+    for key in list(known)[: max(0, len(known) - most)]:
+        del known[key]
+
+
 class Writes:
-    """When each write began, from the events that were added so far, in any order."""
+    """When each write began, of the newest ones, from the events that were added so far, in any order."""
 
     def __init__(self):
         self._began = {}  # {request: when}, of writes
-        self._reads = set()
+        self._reads = {}  # {request: True}; the oldest first, as above
 
     def add(self, events):
         for event in events:
@@ -110,9 +118,11 @@ class Writes:
             if request is None or event.get("event") not in BEGINNINGS:
                 continue
             if event.get("method") in READS:
-                self._reads.add(request)
+                self._reads[request] = True
             elif event.get("method"):
                 self._began[request] = min(event["at"], self._began.get(request, event["at"]))
+        forget_oldest(self._began, MOST_WRITES)
+        forget_oldest(self._reads, MOST_READS)
 
     @property
     def newest(self):

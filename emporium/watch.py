@@ -162,6 +162,7 @@ class _Watcher:
     def __init__(self, looks, every_s, woken):
         self._looks, self._every_s, self._woken = looks, every_s, woken
         self._state = None
+        self._failure = None
         self._is_told_to_stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
@@ -172,13 +173,18 @@ class _Watcher:
         self._is_told_to_stop.set()
 
     def take(self):
-        """The newest state that was not taken yet, or None."""
+        """The newest state that was not taken yet, or None. Raises what went wrong when it was looked."""
+        if self._failure is not None:
+            raise self._failure
         state, self._state = self._state, None
         return state
 
     def _run(self):
         while not self._is_told_to_stop.wait(self._every_s):
-            self._state = self._looks()
+            try:
+                self._state = self._looks()
+            except Exception as error:  # noqa: BLE001 - of a bug, which the other thread is to raise, not a stale table
+                self._failure = error
             self._woken.wake("look")
 
 

@@ -46,7 +46,7 @@ def put(up, tea, rating, **clock):
 
 def told_of(lines):
     """[(service, what)] of printed events."""
-    found = (re.fullmatch(r" *[+-]?[\d.?]+ ms +(\w+) \| (.*)", line) for line in lines)
+    found = (re.fullmatch(r" *[+-]?[\d.?]+ ms +(\w+) \| (.*?)(?:  <- \w+, [\d.]+ ms before)?", line) for line in lines)
     return [match.groups() for match in found if match]
 
 
@@ -68,6 +68,8 @@ def test_the_last_write_is_told_from_its_arrival_to_its_answer(open_tea, trace):
         ("lb", "answered 200, stored"),
     ):
         assert event in told
+    [arrived] = [line for line in lines if "arrived PUT" in line]
+    assert re.search(r"  <- lb, \d+\.\d ms before$", arrived)
     assert not any("3 at c0=1" in what for _, what in told if not what.startswith(("compared", "heard", "gossip")))
 
 
