@@ -101,6 +101,7 @@ def test_rotated_files_come_before_the_one_that_is_written_to(folder, logs):
     log(folder, "db0", f"{DAY} 10:00:03,000 INFO three")
 
     assert [line.split()[-1] for line in logs()[1][1:]] == ["one", "two", "three"]
+    assert [line.split()[-1] for line in logs("--lines", 2)[1][1:]] == ["two", "three"]
 
 
 def test_the_newest_lines_are_shown_and_those_since_a_time(folder, logs):
@@ -239,6 +240,24 @@ def test_a_log_is_followed_over_its_rotation_and_line_by_line(folder):
     assert [line.text for line in told] == [*(f"line {n} of some length" for n in range(12)), "half a line"]
     tail.close()
     handler.close()
+
+
+def test_what_is_written_while_one_looks_whether_the_log_was_rotated_is_not_missed(folder, monkeypatch):
+    log(folder, "db0", f"{DAY} 10:00:01,000 INFO before")
+    tail = Tail(folder / "log", "db0")
+    look = tail._is_another
+
+    def rotated_meanwhile():
+        log(folder, "db0", f"{DAY} 10:00:02,000 INFO last of the old")
+        (folder / "log" / "db0.log").rename(folder / "log" / "db0.log.1")
+        log(folder, "db0", f"{DAY} 10:00:03,000 INFO first of the new")
+        monkeypatch.setattr(tail, "_is_another", look)
+        return look()
+
+    monkeypatch.setattr(tail, "_is_another", rotated_meanwhile)
+
+    assert [line.text for line in tail.news()] == ["INFO last of the old", "INFO first of the new"]
+    tail.close()
 
 
 def test_a_log_that_begins_later_is_followed_from_its_first_line(folder):

@@ -95,7 +95,7 @@ def test_no_color_takes_the_colour_and_leaves_the_words(open_tea):
 
 
 def test_a_terminal_that_changes_its_size_shows_what_fits(open_tea):
-    with watching(open_tea, rows=24, columns=120) as terminal:
+    with watching(open_tea, "--every", "600", rows=24, columns=120) as terminal:  # only its size makes it draw anew
         assert "epoch" in terminal.eventually("service")
 
         terminal.resize(6, 50)
@@ -184,6 +184,16 @@ def test_what_a_plain_server_does_not_tell_is_blank():
     shown = cells_of("db1", watchtable.rows_of(state(**nothing)))
 
     assert {shown[heading] for heading in ("keys", "digest", "due", "lag (s)", "epoch", "note")} == {""}
+
+
+def test_where_not_all_columns_fit_those_that_say_least_are_left_out():
+    rows = watchtable.rows_of(state(note="it does not answer"))
+
+    headings, _rows, _missing = watchtable.fitting(rows, 60, 20)
+
+    assert [*headings] == ["service", "state", "digest", "due", "redis", "note"]
+    assert [*watchtable.fitting(rows, 200, 20)[0]] == [*watchtable.HEADINGS]
+    assert all(sum(map(len, row)) + 2 * (len(row) - 1) <= 60 for row in watchtable.fitting(rows, 60, 20)[1])
 
 
 def test_where_not_all_rows_fit_those_in_trouble_stay():
