@@ -24,7 +24,7 @@ SHARDS = 4
 LINE_S = 60
 COURSE = [COURSE_BASE, *(base + i for base in (3000, 5555) for i in range(SHARDS)), 6000, 8000]
 LOG_PORT = 8080
-ENDLESS = re.compile(r"\./tea (log serve|watch)\b|--follow\b")  # until Ctrl-C
+ENDLESS = re.compile(r"\./tea (log serve\b|trace (?!.*--(last|for|open) ))|--follow\b")  # until Ctrl-C
 
 
 class Reader:
