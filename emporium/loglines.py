@@ -22,8 +22,7 @@ import msgspec
 ROTATED = (".2", ".1", "")  # the oldest first
 OURS = re.compile(r"(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d)[,.](\d{3,6})(Z|[+-]\d\d:?\d\d)? ?(.*)", re.DOTALL)
 OF_REDIS = re.compile(r"\d+:[A-Z] (\d\d \w{3} \d{4} \d\d:\d\d:\d\d)\.(\d{3}) (.*)", re.DOTALL)
-SHOWN_FIRST = ("level", "request", "message")  # of a JSON line
-LEFT_OUT = {*SHOWN_FIRST, "at", "service", "event", "traceback"}  # of what is shown behind that
+SHOWN = ("level", "request", "message")  # of a JSON line; the message tells in words what else is there
 
 
 class Line(NamedTuple):
@@ -71,9 +70,8 @@ def _of_json(service, raw):
         at = datetime.fromisoformat(told["at"]).timestamp()
     except (ValueError, TypeError, KeyError):
         return None
-    level, request, message = (told.get(name, "-") for name in SHOWN_FIRST)  # as our lines of text have them
-    members = [f"{name}={value}" for name, value in told.items() if name not in LEFT_OUT]
-    text = " ".join([str(level), f"[{request}]", str(message), *members])
+    level, request, message = (told.get(name, "-") for name in SHOWN)
+    text = f"{level} [{request}] {message}"  # as our lines of text have it
     return Line(at, service, f"{text}\n{told['traceback']}" if "traceback" in told else text, raw)
 
 

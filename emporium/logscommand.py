@@ -6,6 +6,7 @@
 The files are those of `./tea up` (emporium/up.py), and can be read when no cluster runs any more.
 """
 
+import json
 import re
 import sys
 import time
@@ -203,8 +204,8 @@ def _as_line(event):
 
 
 def _as_word(tea):
-    """Finds the name where it is not a part of a longer one, also as it stands in a path."""
+    """Finds the name where it is not a part of a longer one, also as it stands in a path, and in JSON."""
     from urllib.parse import quote
 
-    names = "|".join(re.escape(name) for name in {tea, quote(tea, safe="")})
+    names = "|".join(re.escape(name) for name in {tea, quote(tea, safe=""), json.dumps(tea)[1:-1]})
     return re.compile(rf"(?<![\w-])(?:{names})(?![\w-])")

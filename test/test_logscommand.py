@@ -62,7 +62,7 @@ def test_lines_of_all_services_are_merged_by_time_whatever_their_form(folder, lo
         f"--- {DAY} ---",
         "10:00:01.000 db0 | INFO first",
         "10:00:02.000  r0 | * second",
-        "10:00:02.500  lb | INFO [ab12] third peer=db3",
+        "10:00:02.500  lb | INFO [ab12] third",
         "10:00:04.000 db0 | INFO fourth",
     ]
 
@@ -152,6 +152,13 @@ def test_a_tea_is_found_as_a_word_and_as_it_stands_in_a_path(folder, logs):
 
     assert said == ["INFO GET /rating/white%20tea", "INFO white tea is stored"]
     assert [line[-5:] for line in logs("--request", "ab12")[1] if "|" in line] == ["white"]
+
+
+def test_a_tea_of_any_letters_is_found_in_json_too(folder, logs):
+    log(folder, "lb", json.dumps({"at": f"{DAY}T10:00:01.000Z", "message": "kept aside", "tea": "茶"}))
+
+    assert len([line for line in logs("--key", "茶")[1] if "kept aside" in line]) == 1
+    assert logs("--key", "抹茶")[0] == command.NOTHING
 
 
 def test_what_would_move_the_cursor_is_spelt_out(folder, logs):
