@@ -8,7 +8,8 @@ from playwright.sync_api import expect
 from emporium.environment import ROOT
 
 SCREENSHOTS = ROOT / "var" / "screenshots"
-PHONE, WIDE_PHONE, LAPTOP, PROJECTOR = (320, 640), (390, 844), (1280, 800), (1920, 1080)
+LAPTOP = (1280, 800)
+SIZES = {"small phone": (320, 640), "phone": (390, 844), "laptop": LAPTOP, "projector": (1920, 1080)}
 PATIENCE_MS = 10_000
 
 # How dark each text stands on what is behind it, as WCAG 2.2 counts it, for those below 4.5 (3 where it is large).
@@ -50,15 +51,25 @@ TEXTS_OUT_OF_FRAME = """() => [...document.querySelectorAll(".ring .part")].flat
   }).map((text) => text.textContent);
 })"""
 
+# The ring is drawn anew for each width; until then the old drawing is only stretched.
+RING_FITS = """() => {
+  const ring = document.querySelector(".ring");
+  return Math.abs(ring.viewBox.baseVal.width - ring.clientWidth) < 1;
+}"""
+
 TOO_WIDE_PX = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 # What a person who uses the keyboard sees of where they are.
-FOCUS_IS_SEEN = """() => {
+FOCUSED = """(selector) => {
   const element = document.activeElement;
+  const isWanted = element.matches(selector);
   const frame = element.querySelector?.(":scope > .frame, :scope > circle");
-  if (element.ownerSVGElement && frame) return parseFloat(getComputedStyle(frame).strokeWidth) >= 3;
+  const words = element.outerHTML.slice(0, 200);
   const label = element.type === "file" ? document.querySelector(`label[for="${element.id}"]`) : element;
-  return getComputedStyle(label).outlineStyle !== "none";
+  const isSeen = element.ownerSVGElement && frame
+    ? parseFloat(getComputedStyle(frame).strokeWidth) >= 3
+    : getComputedStyle(label).outlineStyle !== "none";
+  return { isWanted, isSeen, words };
 }"""
 
 
@@ -142,7 +153,8 @@ def tab_to(page, selector, most=80):
     """Press Tab until what this selector means has the focus; wherever that comes by, it can be seen."""
     for _ in range(most):
         page.keyboard.press("Tab")
-        assert page.evaluate(FOCUS_IS_SEEN), page.evaluate("document.activeElement.outerHTML.slice(0, 200)")
-        if page.evaluate("(selector) => document.activeElement.matches(selector)", selector):
+        focused = page.evaluate(FOCUSED, selector)
+        assert focused["isSeen"], focused["words"]
+        if focused["isWanted"]:
             return
     raise AssertionError(f"{most} times Tab do not reach {selector}")

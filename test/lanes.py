@@ -10,7 +10,7 @@ last, in one lane, when the other one has ended.
 from xdist.scheduler import LoadFileScheduling
 
 LONGEST = [
-    *["test_simulator.py", "test_failpoints.py"],
+    *["test_simulator.py", "test_failpoints.py", "test_pages.py"],
     *[
         "test_docs_run.py",
         "test_tea.py",
