@@ -395,6 +395,8 @@ def test_what_is_killed_says_down_within_3_s_and_in_the_first_state_of_a_new_pag
     new.route("**/api/stream", lambda route: route.abort())
     new.goto(visits.origin)
     expect_state(new, "db1", "down")
+    expect(new.get_by_role("alert")).to_contain_text("Stale")
+    new.context.close()
     visits.errors.clear()  # the browser complains of the stream that this test withheld
 
     lab(breaking, "db1", "Start")

@@ -46,7 +46,7 @@ export function createHealth(store) {
   const list = el("dl", { class: "facts" }, Object.values(facts).map((one) => el("div", {}, one.name, one.value)));
   let last = "";
 
-  store.hear((state) => {
+  store.hearAging((state) => {
     const health = healthOf(state);
     say(facts.up.value, `${health.up} of ${health.shards}`);
     say(facts.lag.value, health.lag_s === 0 ? "none" : seconds(health.lag_s));

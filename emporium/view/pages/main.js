@@ -14,6 +14,8 @@ import { createTrace } from "./trace.js";
 const MAKE = { ring: createRing, tea: createTea, trace: createTrace, break: createLab };
 const TITLES = { ring: "Ring", tea: "Tea", trace: "Trace", break: "Break it" };
 
+const AGING_MS = 1000;
+
 const byId = (id) => document.getElementById(id);
 const store = createStore(JSON.parse(byId("first-state").textContent || "null"));
 const views = {};
@@ -57,6 +59,7 @@ async function begin() {
   });
   addEventListener("hashchange", show);
   show();
+  setInterval(() => byId("stale").hidden && document.visibilityState === "visible" && store.age(), AGING_MS);
   openStream("/api/stream", {
     onState: (state) => store.put(state),
     onTrace: (told) => store.trace(told),

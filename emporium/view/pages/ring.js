@@ -92,7 +92,7 @@ export function createRing({ store }) {
     if (event.key === "Escape") choose(null);
   });
   new ResizeObserver(() => store.state && show(store.state)).observe(frame);
-  store.hear((state) => !element.hidden && show(state));
+  store.hearAging((state) => !element.hidden && show(state));
   store.hearTrace((told) => {
     for (const event of told.slice(-EVENTS_SHOWN)) {
       events.prepend(el("li", {}, el("time", {}, timeOfDay(event.at, 2)), " ", inWords(event)));

@@ -1,15 +1,33 @@
 // What the page knows, kept in one place: the newest state of the cluster, and who wants to hear of it.
 
-/** A store: `state` is the newest one or null, `hear` adds a listener for states, `hearTrace` one for trace events. */
+/**
+ * A store: `state` is the newest one or null. `hear` adds a listener for states, `hearTrace` one for trace events, and
+ * `hearAging` one for states and, between them, for the same with what waits grown older: a state only comes when
+ * something else than a time has changed.
+ */
 export function createStore(first) {
   const listeners = new Set();
+  const agingListeners = new Set();
   const traceListeners = new Set();
+  let putAt = performance.now();
   return {
     state: first,
     put(state) {
       const before = this.state;
       this.state = state;
+      putAt = performance.now();
       for (const listener of listeners) listener(state, before);
+      for (const listener of agingListeners) listener(state);
+    },
+    /** Time has passed. */
+    age() {
+      if (!this.state) return;
+      const older = aged(this.state, (performance.now() - putAt) / 1000);
+      for (const listener of agingListeners) listener(older);
+    },
+    hearAging(listener) {
+      agingListeners.add(listener);
+      if (this.state) listener(this.state);
     },
     trace(told) {
       for (const listener of traceListeners) listener(told.events ?? [], told.dropped ?? 0);
@@ -22,6 +40,14 @@ export function createStore(first) {
       traceListeners.add(listener);
     },
   };
+}
+
+/** The state with all that waits so many seconds older. Pure. */
+export function aged(state, seconds) {
+  const older = (age) => (age === null || age === undefined ? age : age + seconds);
+  const channels = (state.queue?.channels ?? []).map((channel) => ({ ...channel, oldest_age_s: older(channel.oldest_age_s) }));
+  const shards = state.shards.map((shard) => ({ ...shard, lag_s: older(shard.lag_s) }));
+  return { ...state, shards, queue: state.queue ? { ...state.queue, channels } : state.queue };
 }
 
 /** All services of a state as a list of {name, state, note, url, kind}. */

@@ -5,11 +5,13 @@ import { siblingsCompared } from "./clocks.js";
 import { el, fill, rove } from "./dom.js";
 import { count, rating } from "./format.js";
 import { replicas, summary } from "./replicas.js";
+import { changes } from "./state.js";
 import { createTeaForm } from "./teaform.js";
 
 const LISTED = 100;
 const PAUSE_MS = 700;
 const LIST_PAUSE_MS = 2500;
+const SELDOM_MS = 3000; // where more happens than is told
 
 export function createTea({ store, announce }) {
   let tea = null;
@@ -59,6 +61,8 @@ export function createTea({ store, announce }) {
       if (asked === tea) fill(side, el("p", { class: "trouble" }, error.message));
     }
   }, PAUSE_MS);
+
+  const refreshSeldom = paced(refresh, SELDOM_MS);
 
   function showList() {
     const wanted = filter.value.trim().toLowerCase();
@@ -126,11 +130,14 @@ export function createTea({ store, announce }) {
     { class: "view tea-view" },
     el("div", { class: "with-list" }, el("aside", { class: "list-side panel" }, search, note, list), el("div", { class: "main-side" }, heading, chosen, el("p", { class: "choose-hint" }, "Choose a tea from the list, or enter any name: it need not be there yet."))),
   );
-  store.hear(() => !element.hidden && document.visibilityState === "visible" && refresh());
-  store.hearTrace((events) => {
-    if (element.hidden) return;
+  // Each look asks all shards: only where something about this tea was told, or a service came or went.
+  const isSeen = () => !element.hidden && document.visibilityState === "visible";
+  store.hear((state, before) => isSeen() && changes(before, state).length && refresh());
+  store.hearTrace((events, dropped) => {
+    if (!isSeen()) return;
+    if (dropped) refreshSeldom();
     if (events.some((event) => event.tea === tea)) refresh();
-    if (events.some((event) => event.event === "answered")) refreshList();
+    if (events.some((event) => event.service === "lb" && event.event === "answered")) refreshList();
   });
   return {
     element,
