@@ -22,7 +22,7 @@ import time
 
 from flask import request
 
-from emporium import batch, failpoints, labroutes, replicaroutes, safequeue, serving, traceroutes, web, wire
+from emporium import batch, failpoints, labroutes, measures, replicaroutes, safequeue, serving, traceroutes, web, wire
 from emporium.bulkhead import Bulkhead
 from emporium.failures import PeerError
 from emporium.fence import Fence, Note
@@ -49,6 +49,7 @@ from emporium.shardanswers import checks, operation_of, outcomes_of, status, sto
 from emporium.shardtrace import ShardTrace
 from emporium.siblings import UNRATED, Damaged
 from emporium.store import SlowStore, Store, StoreDown, StoreUnsure
+from emporium.tally import Tally
 from emporium.trace import Nothing, Trace
 from emporium.turn import Busy, Turn
 from emporium.upkeep import Upkeep
@@ -81,6 +82,7 @@ class Shard:
         # One step at a time: no read-merge-write on a tea may slip into another one.
         self.turn = Turn(place.name, most_waiting, TURN_S)
         self.operations = 0  # how many were carried out
+        self.tally = Tally()
         self.due_since = None  # since when something has been due, by the clock
         self.on_damage = lambda teas: None  # told the teas whose values a step has found to be damaged
         self.safe_queue = SafeQueue(queue.peer)  # asked by durability 2 only
@@ -110,6 +112,7 @@ class Shard:
             written, changes = merge_writes(self.place, now, found.digest, merged)
             self.trace.merged(changes.merged)
             self._store_and_gossip(found, changes, PORTION_RECORDS)
+            self.tally.wrote(written)
             if not self.place.keeps_tombstones:
                 written += [self._delete(each, now) for each in deletes]
             elif self.place.durability > 1 and (why := self._why_unsafe(found)):
@@ -149,6 +152,7 @@ class Shard:
                 return
             failpoints.hit("write-stored" if has_writes else "gossip-stored")
             self.trace.stored(changes, found.digest)
+            self.tally.heard(changes.heard)
             found.show(changes, told)
             if has_writes:
                 found.must_tell = found.ever_due
@@ -184,6 +188,7 @@ class Shard:
             failpoints.hit("told")
             self.trace.told(due)
         found.told_count += len(due)
+        self.tally.told += len(due)
         return len(due), heard
 
     def _merge_heard(self, heard, found, changes):
@@ -194,6 +199,7 @@ class Shard:
         merge_gossip(self.place, found.values, found.digest, records, changes)
         self.trace.heard(records, changes.merged[of_writes:], senseless)
         changes.set_aside += senseless
+        changes.heard += [("aside", None)] * len(senseless)
         return left
 
     def _why_unsafe(self, found):
@@ -354,6 +360,7 @@ def create_app(settings):
         status=lambda: status(shard, recovery, others),
         is_full=lambda: shard.turn.is_full,
     )
+    app.metrics.add(lambda: measures.of_shard(shard, others))
 
     traceroutes.add(app, ring)
     lists = Bulkhead(MOST_LISTS, lambda: web.unavailable(f"{place.name} makes {MOST_LISTS} lists already"))

@@ -23,7 +23,7 @@ from itertools import pairwise
 
 from flask import request
 
-from emporium import failpoints, serving, traceroutes, web, wire
+from emporium import failpoints, measures, serving, traceroutes, web, wire
 from emporium.balancertrace import BalancerTrace
 from emporium.batch import Operation, Outcome
 from emporium.bulkhead import Bulkhead, Count
@@ -73,6 +73,7 @@ def create_app(settings, draw=random.randrange):
             "operations": operations.total,
         },
     )
+    app.metrics.add(lambda: measures.of_load_balancer(shards))
 
     traceroutes.add(app, ring)
 

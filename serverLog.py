@@ -16,7 +16,7 @@ import sys
 
 from flask import request
 
-from emporium import logproblems, logwire, serving, web, wire
+from emporium import logproblems, logwire, measures, serving, web, wire
 from emporium.bulkhead import Bulkhead
 from emporium.commitlog import Config, Log
 from emporium.commitlog.errors import Damaged, LogError, OffsetOutOfRange
@@ -35,6 +35,7 @@ def create_app(settings, disk=None):
         "log", settings.threads, checks=lambda: {"append": log.failure}, status=lambda: status_of(log, settings)
     )
     app.at_stop, app.at_end = log.wait_no_more, log.close
+    app.metrics.add(lambda: measures.of_log(log))
     waiters = Bulkhead(app.threads // 4, lambda: web.unavailable("as many as may be wait for records already"))
     logproblems.add_to(app)
 

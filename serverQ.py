@@ -17,7 +17,7 @@ Source: the assignment's "The queue service (Q)". What a channel does is in empo
 
 import sys
 
-from emporium import consumers, failpoints, labroutes, logproblems, serving, traceroutes, web, wire
+from emporium import consumers, failpoints, labroutes, logproblems, measures, serving, traceroutes, web, wire
 from emporium.channel import Limits
 from emporium.channels import Channels, TooManyChannels
 from emporium.commitlog.errors import LogError
@@ -42,6 +42,7 @@ def create_app(settings):
     ring = Trace("q", settings.trace) if settings.trace else None
     trace = ring or Nothing()
     traceroutes.add(app, ring)
+    app.metrics.add(lambda: measures.of_queue(channels))
 
     logproblems.add_to(app)
 

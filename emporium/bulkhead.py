@@ -22,6 +22,11 @@ class Bulkhead:
         """Whether anyone is inside, as it looks just now."""
         return self._free < self.most
 
+    @property
+    def used(self):
+        """How many are inside, as it looks just now."""
+        return self.most - self._free
+
     def __enter__(self):
         with self._lock:
             if self._free == 0:

@@ -21,6 +21,7 @@ from collections import deque
 from itertools import zip_longest
 
 from emporium.failures import NoAnswer, NotReached, PeerError
+from emporium.tally import TOGETHER, Sizes
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class Gatherer:
         self._send = send
         self._wait_s = wait_s
         self._all_s = all_s
+        self.together = Sizes(TOGETHER)  # how many operations each batch had
         self._lock = threading.Lock()
         self._waiting = deque()  # Members, oldest first
         self._is_busy = False  # a carrier is on its way, or was woken
@@ -96,6 +98,7 @@ class Gatherer:
             for member in batch:
                 member.state = SENT
         operations = [member.operation for member in batch]
+        self.together.add(len(batch))
         outcomes, failure = [], NoAnswer(f"whoever carried it to {self._name} came to an end")
         try:
             outcomes = list(self._send(operations))

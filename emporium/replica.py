@@ -104,16 +104,21 @@ class Replica:
             before = changes.values.get(tea, values[tea])
             if isinstance(before, Damaged):  # one replica may not know all that it held: see recovery.py
                 self.shard.on_damage([tea])
+                changes.heard.append(("damaged", None))
                 continue
             after = merge_held(before, told)
             if after is None:
                 log.error("%s has too many siblings to be merged with those of another shard", tea)
-            elif after is not before:
+                changes.heard.append(("refused", None))
+                continue
+            changes.heard.append(("same" if after is before else "changed", len(after.siblings)))
+            if after is not before:
                 changes.values[tea] = after
         if changes:
             failpoints.hit("absorb-unstored")
         self.shard.store.change(changes, is_news=False)
         self.shard.trace.compared(records, changes.values)
+        self.shard.tally.compared(changes.heard)
         if changes:
             failpoints.hit("absorb-stored")
         return len(changes.values)

@@ -159,6 +159,7 @@ class Changes:
     set_aside: list = field(default_factory=list)  # JSON texts that came as gossip, and cannot be merged
     repaired: int = 0  # how many of the values take the place of damaged ones
     merged: list = field(default_factory=list, compare=False)  # Merged of each write and record, for the trace
+    heard: list = field(default_factory=list, compare=False)  # what became of each record, see _hear
 
     def __bool__(self):
         """Whether there is anything to store."""
@@ -213,30 +214,37 @@ def merge_gossip(place, values, digest, records, changes=None):
     that it goes round at most once and a bit; one that nobody can stop would cost every step for ever.
     """
     changes = Changes() if changes is None else changes
-    for primary, tea, told, request in records:
-        if primary == place.name:
-            continue
-        before = changes.values.get(tea, values[tea])
-        if isinstance(before, Damaged):
-            if not place.replaces_damaged:
-                _remember(place, changes, digest, _record(place, primary, tea, told, request))
-                continue
-            if not told.siblings:
-                continue
-            changes.removed.append(tea)
-            before = UNRATED
-        after = merge_held(before, told)
-        if after is None:
-            changes.set_aside.append(encode_record(Record(primary, tea, told, request)))
-            changes.merged.append(Merged(primary, tea, told, request, "aside"))
-            continue
-        changes.merged.append(Merged(primary, tea, after, request, "same" if after is before else "changed"))
-        if after is not before:
-            changes.values[tea] = after
-        elif not place.knows(primary):
-            continue
-        _remember(place, changes, digest, _record(place, primary, tea, after, request))
+    for record in records:
+        changes.heard.append(_hear(place, values, digest, record, changes))
     return changes
+
+
+def _hear(place, values, digest, record, changes):
+    """What became of this Record: (home, damaged, aside, changed or same, how many siblings its tea has then)."""
+    primary, tea, told, request = record
+    if primary == place.name:
+        return "home", None
+    before = changes.values.get(tea, values[tea])
+    if isinstance(before, Damaged):
+        if not place.replaces_damaged:
+            _remember(place, changes, digest, _record(place, *record))
+            return "damaged", None
+        if not told.siblings:
+            return "damaged", None
+        changes.removed.append(tea)
+        before = UNRATED
+    after = merge_held(before, told)
+    if after is None:
+        changes.set_aside.append(encode_record(record))
+        changes.merged.append(Merged(primary, tea, told, request, "aside"))
+        return "aside", None
+    outcome = "same" if after is before else "changed"
+    changes.merged.append(Merged(primary, tea, after, request, outcome))
+    if outcome == "changed":
+        changes.values[tea] = after
+    if outcome == "changed" or place.knows(primary):
+        _remember(place, changes, digest, _record(place, primary, tea, after, request))
+    return outcome, len(after.siblings)
 
 
 def merge_held(before, told):

@@ -46,6 +46,21 @@ class ShardPeer:
         """Whether it did not answer, refused a connection, or was passed over, just now."""
         return self._guarded.is_away or time.monotonic() < self._passed_over_until
 
+    @property
+    def trouble(self):
+        """Why it is left alone, in words; None while it is not."""
+        return self._guarded.trouble
+
+    @property
+    def together(self):
+        """How many operations travelled together, a tally.Sizes."""
+        return self._gatherer.together
+
+    @property
+    def waiting(self):
+        """How many callers wait for it, as it looks just now."""
+        return self._room.used
+
     def pass_over(self):
         """It could not serve a read that any shard may serve: for a second such reads begin elsewhere."""
         self._passed_over_until = time.monotonic() + PASSED_OVER_S

@@ -31,6 +31,11 @@ class Turn:
         """Whether anyone waits, as it looks just now."""
         return self._waiting.is_used
 
+    @property
+    def waiting(self):
+        """How many wait, as it looks just now."""
+        return self._waiting.used
+
     def __enter__(self):
         with self._waiting:
             if not self._turn.acquire(timeout=self._patience_s):

@@ -1,7 +1,7 @@
 """What every Flask application of ours shares: one form of errors, limits on what comes in, and health.
 
-    app = create_app_for("db0", threads, checks=..., status=...)     /healthz, /readyz, /status, /openapi.json, and
-                                                                     problem+json errors
+    app = create_app_for("db0", threads, checks=..., status=...)     /healthz, /readyz, /status, /metrics, /openapi.json,
+                                                                     and problem+json errors
     body = json_body()                                               or a Problem, which becomes the answer
 
 An error is `application/problem+json` (RFC 9457): {"type": "about:blank", "title", "status", "detail"}. Every answer,
@@ -28,6 +28,7 @@ from werkzeug.sansio.utils import get_content_length
 
 from emporium import requestid, wire
 from emporium.bulkhead import Bulkhead
+from emporium.metrics import ROUTE, Metrics
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,9 @@ BATCH_LIMIT_BYTES = 2 * 1024 * 1024  # between services: wire.MOST_BYTES, or one
 THROWN_AWAY_BYTES = 16 * 1024 * 1024
 LAST = {"Connection": "close"}  # the server closes a connection on which a body was not read, and would not say so
 DESCRIPTIONS = Path(__file__).with_name("openapi")
+ALWAYS = ("/healthz", "/metrics")  # are answered, however many requests there are
+NO_JSON = ("/metrics",)  # whatever Accept says
+MOST_SCRAPES = 4  # at a time
 HEADER_LIMIT = 1000  # characters of a header that we take apart: the libraries' parsers take the square of it
 
 
@@ -97,6 +101,7 @@ class App(Flask):
         # An eighth of the threads stays free to say no, and that we live.
         self._requests = Bulkhead(threads - max(1, threads // 8), lambda: unavailable(f"{service} has its hands full"))
         self._is_full = is_full
+        self.metrics = Metrics(service, lambda: self._requests.used)
         self.at_stop = self.at_end = lambda: None  # called when the server is told to end, and when its work is done
         self.on_stop = []  # likewise at_stop, of those who have a part in this application
         self.exit_code = 0
@@ -119,21 +124,21 @@ class App(Flask):
             os.kill(os.getpid(), signal.SIGTERM)
 
     def wsgi_app(self, environ, start_response):
-        """The answer, with the id of its request."""
+        """The answer, counted, and with the id of its request."""
         request_id = requestid.begin(environ)
 
         def start(status, headers, *failure):
             return start_response(status, [*headers, ("X-Request-ID", request_id)], *failure)
 
         try:
-            return self.answer_at_the_door(environ, start)
+            return self.metrics.measured(self.answer_at_the_door, environ, start)
         finally:
             requestid.end()
 
     def answer_at_the_door(self, environ, start_response):
         """Refuse at the door, before anything is read, what would only be refused later: that must cost little."""
         environ.pop("HTTP_UPGRADE", None)  # we offer none, so it is to be ignored; Flask would look for such a path
-        if environ["PATH_INFO"] == "/healthz":
+        if environ["PATH_INFO"] in ALWAYS:
             return super().wsgi_app(environ, start_response)
         try:
             with self._requests:
@@ -153,6 +158,8 @@ class App(Flask):
         )
 
     def full_dispatch_request(self):
+        if request.url_rule:
+            request.environ[ROUTE] = request.url_rule.rule
         try:
             check_the_door(request.environ, request.routing_exception)
             return self.dispatch_request()
@@ -173,7 +180,9 @@ def check_the_door(environ, routing_exception):
     for name, variable in (("Accept", "HTTP_ACCEPT"), ("Content-Type", "CONTENT_TYPE")):
         if len(environ.get(variable, "")) > HEADER_LIMIT:
             raise Problem(431, f"{name} may have {HEADER_LIMIT} characters")
-    if routing_exception is None and environ["REQUEST_METHOD"] != "OPTIONS" and not _accepts_json(environ):
+    if routing_exception is not None or environ["REQUEST_METHOD"] == "OPTIONS" or environ["PATH_INFO"] in NO_JSON:
+        return
+    if not _accepts_json(environ):
         raise Problem(406, f"answers are application/json, which Accept: {environ['HTTP_ACCEPT']} rules out")
 
 
@@ -222,6 +231,14 @@ def create_app_for(service, threads, checks, status, is_full=lambda: False):
     @app.get("/openapi.json")
     def describe():
         return answer(description_of(service.rstrip("0123456789")))
+
+    scrapes = Bulkhead(MOST_SCRAPES, lambda: unavailable(f"{service} tells its metrics {MOST_SCRAPES} times already"))
+
+    @app.get("/metrics")
+    def show_metrics():
+        with scrapes:
+            content_type, text = app.metrics.text(request.headers.get("Accept", ""))
+        return Reply(200, content_type, text)
 
     return app
 

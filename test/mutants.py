@@ -112,14 +112,14 @@ REQUIRED = [
     mutant(
         "no hop limit: a record of no shard circulates",
         "emporium/shard.py",
-        "        elif not place.knows(primary):\n            continue\n",
-        "",
+        'if outcome == "changed" or place.knows(primary):',
+        "if True:",
         "shard",
     ),
     mutant(
         "no hop limit: a record goes on where it came from",
         "emporium/shard.py",
-        "        if primary == place.name:\n            continue\n",
+        '    if primary == place.name:\n        return "home", None\n',
         "",
         "shard",
     ),
