@@ -1,7 +1,7 @@
 """What every Flask application of ours shares: one form of errors, limits on what comes in, and health.
 
-    app = create_app_for("db0", threads, checks=..., status=...)     /healthz, /readyz, /status, /metrics, /openapi.json,
-                                                                     and problem+json errors
+    app = create_app_for("db0", threads, checks=..., status=...)     /healthz, /readyz, /status, /metrics,
+                                                                     /openapi.json, and problem+json errors
     body = json_body()                                               or a Problem, which becomes the answer
 
 An error is `application/problem+json` (RFC 9457): {"type": "about:blank", "title", "status", "detail"}. Every answer,

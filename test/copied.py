@@ -20,6 +20,7 @@ from pathlib import Path
 import flask  # noqa: F401
 import granian.server.mt  # noqa: F401
 import msgspec  # noqa: F401
+import prometheus_client  # noqa: F401
 import psutil  # noqa: F401
 import pycurl  # noqa: F401
 import redis  # noqa: F401

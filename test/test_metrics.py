@@ -1,5 +1,6 @@
 """GET /metrics of every service: what it says is true, has no user's words in it, and comes whatever hangs."""
 
+import re
 import time
 from collections import defaultdict
 from urllib.parse import quote
@@ -14,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 import serverLB
 from emporium import settings, web
 from emporium.cluster import python_service
+from emporium.environment import ROOT
 from queueservice import Queue
 from serverLB import primary_of
 
@@ -175,6 +177,18 @@ def test_every_service_tells_what_it_is_and_how_much_it_takes(course, log):
         assert value(found, "tea_service_info", service=name) == 1
         assert value(found, "process_resident_memory_bytes") > 1e6
         assert value(found, "process_start_time_seconds") > 1e9
+
+
+def test_each_name_is_in_the_documents_and_each_of_those_is_told(course, log):
+    documented = set(re.findall(r"`((?:tea|process)_\w+)`", (ROOT / "docs" / "operating.md").read_text()))
+    guarded = {f"tea_{name}" for name in ("recovering", "fenced", "epoch", "repaired_values_total")}
+    guarded.add("tea_gossip_dropped_records_total")
+
+    told = set()
+    for port in (*ports_of(course).values(), log):
+        told |= {re.sub("_(bucket|count|sum)$", "", name) for name in scrape(port)}
+
+    assert told == documented - guarded
 
 
 def test_names_end_in_their_units_and_begin_with_tea(course, log):
@@ -360,7 +374,7 @@ def test_a_shard_is_scraped_though_its_redis_hangs_or_is_down(course, fault):
     assert scrape(port)["tea_stored_teas"]
 
 
-def test_a_load_balancer_is_scraped_though_all_else_is_gone(course):
+def test_a_load_balancer_is_scraped_though_all_else_is_gone():
     app = serverLB.create_app(settings.LBSettings(ndb=3, db_base_port=1))
 
     told = app.test_client().get("/metrics")
