@@ -32,7 +32,7 @@ from emporium.recovery import Recovery
 from emporium.replica import Replica
 from emporium.requestid import here
 from emporium.safequeue import SafeQueue
-from emporium.settings import DBSettings, from_command_line
+from emporium.settings import DBSettings, from_command_line, service_of
 from emporium.shard import (
     Changes,
     Delete,
@@ -147,7 +147,7 @@ class Shard:
             except (StoreDown, StoreUnsure) as error:
                 if has_writes:
                     raise
-                log.warning("gossip waits: %s", error)
+                log.warning("gossip waits: %s", error, extra={"event": "gossip-waits"})
                 found.must_tell = math.inf  # nobody knows what is still due, and so what of it was told
                 return
             failpoints.hit("write-stored" if has_writes else "gossip-stored")
@@ -178,7 +178,9 @@ class Shard:
         except Refused as error:
             if len(due) > 1:  # one by one, to find it and let the others pass
                 return self._exchange(due[:1], found, most, changes)
-            log.error("the queue refuses a record, which is set aside: %s: %r", error, due)
+            log.error(
+                "the queue refuses a record, which is set aside: %s: %r", error, due, extra={"event": "record-refused"}
+            )
             changes.set_aside += due
             return len(due), NOTHING
         except PeerError as error:
@@ -215,7 +217,7 @@ class Shard:
                 self.store.change(changes, sent=told)
                 found.show(changes, told)
         except (StoreDown, StoreUnsure) as error:
-            log.warning("gossip waits: %s", error)
+            log.warning("gossip waits: %s", error, extra={"event": "gossip-waits"})
         if found.told_count < found.must_tell:
             return self.queue_watch.trouble or "much is due before it"
         return self.safe_queue.trouble() if found.must_tell and self.place.has_neighbours else None
@@ -243,10 +245,14 @@ class Shard:
             try:
                 dropped = self.store.keep_newest_due(MOST_DUE // 2)
             except (StoreDown, StoreUnsure) as error:  # the operations of this step are done all the same
-                log.warning("much gossip is due: %s", error)
+                log.warning("much gossip is due: %s", error, extra={"event": "gossip-not-dropped"})
             else:
                 failpoints.hit("much-dropped")
-                log.warning("much gossip was due: now the newest of each tea is, and %s records are dropped", dropped)
+                log.warning(
+                    "much gossip was due: now the newest of each tea is, and %s records are dropped",
+                    dropped,
+                    extra={"event": "gossip-dropped", "count": dropped},
+                )
         self.due_since = (self.due_since or self._now()) if found.due_count else None
         if damaged := [tea for tea, value in found.values.items() if isinstance(value, Damaged)]:
             self.on_damage(damaged)
@@ -288,7 +294,7 @@ class Shard:
                     failpoints.hit("end-told")
                     self.store.change(changes, sent=told)
         except (Busy, StoreDown, StoreUnsure) as error:
-            log.warning("what waits is told after the next start: %s", error)
+            log.warning("what waits is told after the next start: %s", error, extra={"event": "gossip-untold"})
 
     def catch_up(self):
         """Send what stayed due while the queue was away, a part at a time, so that requests have their turn."""
@@ -304,7 +310,7 @@ class Shard:
         except Busy:
             return  # the steps that keep the shard busy send it
         except (StoreDown, StoreUnsure) as error:
-            log.warning("gossip stays due: %s", error)
+            log.warning("gossip stays due: %s", error, extra={"event": "gossip-waits"})
 
 
 NOTHING = Taken([], None, 0)
@@ -323,7 +329,12 @@ def portion(heard, cursor):
             records.append(wire.decode_record(text))
             siblings += len(records[-1].value.siblings)
         except ValueError as error:
-            log.error("a gossip record makes no sense and is set aside: %s: %r", error, text[:500])
+            log.error(
+                "a gossip record makes no sense and is set aside: %s: %r",
+                error,
+                text[:500],
+                extra={"event": "record-senseless"},
+            )
             senseless.append(text)
         if siblings >= PORTION_SIBLINGS:
             break
@@ -425,7 +436,7 @@ def store_of(settings, replica):
 
 def main():
     settings = from_command_line(DBSettings, port_name="hostport")
-    serving.log_to(settings.logfile)
+    serving.log_to(settings.logfile, settings.log_format, service_of(settings))
     if settings.durability == 2 and settings.ndb > 1:
         safequeue.refuse(Queue(settings.qport).peer)
     app = create_app(settings)

@@ -30,7 +30,7 @@ from emporium.bulkhead import Bulkhead, Count
 from emporium.failures import BadAnswer, NoAnswer, NotReached, PeerError
 from emporium.guard import RetryBudget
 from emporium.requestid import here
-from emporium.settings import LBSettings, from_command_line
+from emporium.settings import LBSettings, from_command_line, service_of
 from emporium.shardpeer import ALL_S, SHARD_S, ShardPeer
 from emporium.trace import Nothing, Trace
 from vectorclock import VectorClock
@@ -275,7 +275,7 @@ def rows_of(shard):
 
 def main():
     settings = from_command_line(LBSettings)
-    serving.log_to(settings.logfile)
+    serving.log_to(settings.logfile, settings.log_format, service_of(settings))
     serving.serve(create_app(settings), "lb", settings.host, settings.port)
 
 

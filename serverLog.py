@@ -20,7 +20,7 @@ from emporium import logproblems, logwire, measures, serving, web, wire
 from emporium.bulkhead import Bulkhead
 from emporium.commitlog import Config, Log
 from emporium.commitlog.errors import Damaged, LogError, OffsetOutOfRange
-from emporium.settings import LogSettings, from_command_line
+from emporium.settings import LogSettings, from_command_line, service_of
 
 APPEND_LIMIT_BYTES = 2 * 2**20  # of a body: a value of some 1.5 MiB
 
@@ -131,7 +131,7 @@ def understood(decode, body):
 
 def main():
     settings = from_command_line(LogSettings)
-    serving.log_to(settings.logfile)
+    serving.log_to(settings.logfile, settings.log_format, service_of(settings))
     try:
         app = create_app(settings)
     except Damaged as error:

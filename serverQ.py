@@ -21,7 +21,7 @@ from emporium import consumers, failpoints, labroutes, logproblems, measures, se
 from emporium.channel import Limits
 from emporium.channels import Channels, TooManyChannels
 from emporium.commitlog.errors import LogError
-from emporium.settings import QSettings, from_command_line
+from emporium.settings import QSettings, from_command_line, service_of
 from emporium.shelf import MemoryShelves, Shelves
 from emporium.trace import Nothing, Trace
 
@@ -122,7 +122,7 @@ def status(settings, channels):
 
 def main():
     settings = from_command_line(QSettings)
-    serving.log_to(settings.logfile)
+    serving.log_to(settings.logfile, settings.log_format, service_of(settings))
     try:
         app = create_app(settings)
     except LogError as error:

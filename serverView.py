@@ -17,7 +17,7 @@ from flask import request
 
 from emporium import serving, web, wire
 from emporium.bulkhead import Bulkhead
-from emporium.settings import ViewSettings, from_command_line
+from emporium.settings import ViewSettings, from_command_line, service_of
 from emporium.view import door, files, labroute, teas, traces
 from emporium.view.hub import Hub, Stream
 from emporium.view.poller import Poller
@@ -84,7 +84,7 @@ def create_app(settings):
 
 def main():
     settings = from_command_line(ViewSettings)
-    serving.log_to(settings.logfile)
+    serving.log_to(settings.logfile, settings.log_format, service_of(settings))
     os.nice(NICE)
     serving.serve(create_app(settings), "view", settings.host, settings.port, STALLED_S)
 

@@ -350,7 +350,7 @@ class Channel:
             except Closed:  # cleared in this very moment
                 return
             except Damaged as error:  # what was put is stored all the same
-                log.warning("a channel may be beyond its limit: %s", error)
+                log.warning("a channel may be beyond its limit: %s", error, extra={"event": "channel-unbounded"})
         if lowest > self._claims.floor:
             self._dropped += lowest - self._claims.floor - sum(offset < lowest for offset in self._claims.done)
             self._finish_up_to(lowest - 1)

@@ -181,7 +181,12 @@ class Channels:
                     try:
                         step(channel)
                     except LogError as error:
-                        log.error("what readers of channel %r are done with could not be remembered: %s", name, error)
+                        log.error(
+                            "what readers of channel %r are done with could not be remembered: %s",
+                            name,
+                            error,
+                            extra={"event": "progress-unsaved", "channel": name},
+                        )
             self._shelves.close()
 
     def _open_all(self):
@@ -206,8 +211,13 @@ class Channels:
                 except Closed:  # cleared in this very moment
                     continue
                 except LogError as error:
-                    log.warning("channel %r: what its readers are done with would come again: %s", name, error)
+                    log.warning(
+                        "channel %r: what its readers are done with would come again: %s",
+                        name,
+                        error,
+                        extra={"event": "progress-unsaved", "channel": name},
+                    )
             try:
                 self._shelves.tend()
             except LogError as error:
-                log.warning("the files of cleared channels are still there: %s", error)
+                log.warning("the files of cleared channels are still there: %s", error, extra={"event": "files-left"})

@@ -97,6 +97,12 @@ def parser():
     )
     made.add_argument("--lab", action="store_true", help="let the view, ./tea break and ./tea hold break it on purpose")
     made.add_argument("--no-view", dest="view", action="store_false", help="show it to no browser")
+    made.add_argument(
+        "--log-format",
+        choices=("text", "json"),
+        default="text",
+        help="what the services log: text (default), or one JSON object a line",
+    )
     made.add_argument("--detach", action="store_true", help="run behind the terminal; ./tea down ends it")
 
     made = command("down", run_down, "end a running cluster", "./tea down")
@@ -183,7 +189,7 @@ def run_up(asked):
     if not asked.detach:
         return up.up(asked)
     again = ["--ndb", str(asked.ndb), "--digest-length", str(asked.digest_length)]
-    again += ["--durability", str(asked.durability)]
+    again += ["--durability", str(asked.durability), "--log-format", asked.log_format]
     again += ["--data", os.path.abspath(asked.data), "--port-base", str(asked.port_base)]
     again += ["--fresh"] * asked.fresh + ["--no-restart"] * (not asked.restart)
     again += ["--no-view"] * (not asked.view) + ["--lab"] * asked.lab

@@ -106,7 +106,12 @@ class Gatherer:
         except PeerError as error:
             failure = error
         except Exception as error:
-            log.exception("carrying %s operations to %s failed", len(batch), self._name)
+            log.exception(
+                "carrying %s operations to %s failed",
+                len(batch),
+                self._name,
+                extra={"event": "batch-failed", "peer": self._name},
+            )
             failure = NoAnswer(f"carrying it to {self._name} failed: {error}")
         finally:  # whatever happened, SystemExit included
             self._settle(batch, outcomes, failure)

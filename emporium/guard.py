@@ -46,7 +46,9 @@ class Watch:
             is_new = self._trouble is None
             self._trouble = str(error)
         if is_new:
-            log.warning("%s; left alone until it answers again", error)
+            log.warning(
+                "%s; left alone until it answers again", error, extra={"event": "peer-left-alone", "peer": self._name}
+            )
             threading.Thread(target=self._probe, name=f"probe {self._name}", daemon=True).start()
 
     def _probe(self):
@@ -61,12 +63,14 @@ class Watch:
             try:
                 trouble = self._ask()
             except Exception as error:  # whatever it was, it is no answer, and the probing goes on
-                log.exception("asking whether %s is back failed", self._name)
+                log.exception(
+                    "asking whether %s is back failed", self._name, extra={"event": "probe-failed", "peer": self._name}
+                )
                 trouble = f"{self._name}: {error}"
         self._back_at = time.monotonic()
         with self._lock:
             self._trouble = None
-        log.warning("%s answers again", self._name)
+        log.warning("%s answers again", self._name, extra={"event": "peer-back", "peer": self._name})
         self._on_return()
 
 

@@ -31,5 +31,5 @@ def problem_of(error):
         case Unsure():
             return web.Problem(504, f"{error}; it may be stored all the same, and to repeat it may store it twice")
         case _:
-            log.error("%s", error)
+            log.error("%s", error, extra={"event": "log-damaged"})
             return web.Problem(500, f"{error}; ./tea log verify tells more")

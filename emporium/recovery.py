@@ -103,7 +103,7 @@ class Recovery:
             self._shard.store.end_recovery()
             failpoints.hit("recovery-ended")
         given_up = f", without {', '.join(sorted(self.without))}" if self.without else ""
-        log.warning("recovered%s: %s", given_up, why)
+        log.warning("recovered%s: %s", given_up, why, extra={"event": "recovered", "without": sorted(self.without)})
 
     def _repair(self, teas):
         """Give these teas what the replicas, and what has not been told yet, have of them."""
@@ -120,11 +120,19 @@ class Recovery:
         self._hear_others(lambda other: add(other.exchange([], teas).records))
         found = {tea: value for tea, value in values.items() if value != UNRATED}
         if count := self._replica.replace_damaged(found):
-            log.warning("%s damaged values were repaired from the replicas", count)
+            log.warning(
+                "%s damaged values were repaired from the replicas",
+                count,
+                extra={"event": "values-repaired", "count": count},
+            )
         for tea in teas:
             del self._damaged[tea]
         if nowhere := wanted - found.keys() - self._nowhere:  # once, and not each time that they are come across
-            log.error("nobody else holds these damaged teas: %s", sorted(nowhere))
+            log.error(
+                "nobody else holds these damaged teas: %s",
+                sorted(nowhere),
+                extra={"event": "values-lost", "teas": sorted(nowhere)},
+            )
         self._nowhere = (self._nowhere | nowhere) - found.keys()
 
     def _heard_from_queue(self):
@@ -140,7 +148,12 @@ class Recovery:
             try:
                 records.append(decode_record(text))
             except ValueError as error:
-                log.error("a record of my own channel makes no sense: %s: %r", error, text[:500])
+                log.error(
+                    "a record of my own channel makes no sense: %s: %r",
+                    error,
+                    text[:500],
+                    extra={"event": "record-senseless"},
+                )
         return records
 
     def _hear_others(self, hear):
@@ -154,7 +167,9 @@ class Recovery:
             except PeerError as error:
                 if must_hear or self._now() < self._began + PATIENCE_S:
                     raise Unheard(str(error)) from error
-                log.warning("not heard, and not needed: %s", error)
+                log.warning(
+                    "not heard, and not needed: %s", error, extra={"event": "shard-not-heard", "peer": other.name}
+                )
             else:
                 failpoints.hit("recovery-heard-other")
                 must_hear = must_hear and other.is_recovering

@@ -108,7 +108,11 @@ class Replica:
                 continue
             after = merge_held(before, told)
             if after is None:
-                log.error("%s has too many siblings to be merged with those of another shard", tea)
+                log.error(
+                    "%s has too many siblings to be merged with those of another shard",
+                    tea,
+                    extra={"event": "too-many-siblings", "tea": tea},
+                )
                 changes.heard.append(("refused", None))
                 continue
             changes.heard.append(("same" if after is before else "changed", len(after.siblings)))

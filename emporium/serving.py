@@ -18,7 +18,7 @@ from granian.http import HTTP1Settings
 from granian.net import SocketHolder
 from granian.server.mt import MTServer
 
-from emporium import requestid
+from emporium import jsonlog, requestid
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +31,10 @@ MOST_CONNECTIONS = 4096
 UNSENT_BYTES = 256 * 1024  # that the kernel keeps for a client that may stall
 
 
-def log_to(logfile):
-    """Send the log of this process to standard error and, when given, to a file too."""
-    handlers = [logging.StreamHandler()]
+def log_to(logfile, log_format="text", service=None):
+    """Send the log of this process to standard error and, when given, to a file too: lines for people, or as JSON."""
+    is_json = log_format == "json"
+    handlers = [logging.StreamHandler(sys.__stderr__ if is_json else sys.stderr)]
     if logfile is not None:
         try:
             handlers.append(RotatingFileHandler(logfile, maxBytes=5_000_000, backupCount=2))
@@ -42,7 +43,8 @@ def log_to(logfile):
             sys.exit(2)
     for handler in handlers:
         handler.addFilter(requestid.add_to_record)
-    logging.basicConfig(level=logging.INFO, handlers=handlers, format=LINE, force=True)
+        handler.setFormatter(jsonlog.JsonLines(service) if is_json else logging.Formatter(LINE))
+    logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
 
 
 class OneProcessServer(MTServer):
@@ -71,7 +73,14 @@ class OneProcessServer(MTServer):
         listener.listen(self.backlog)
         listener.setblocking(False)
         self._shd = SocketHolder(listener.detach(), False, self.backlog)
-        log.info("%s listens on http://%s:%s, pid %s", self.target, self.bind_addr, self.bind_port, os.getpid())
+        log.info(
+            "%s listens on http://%s:%s, pid %s",
+            self.target,
+            self.bind_addr,
+            self.bind_port,
+            os.getpid(),
+            extra={"event": "listening", "port": self.bind_port, "pid": os.getpid()},
+        )
 
     def _stop_workers(self):
         # Whatever hangs on the way out, we end, and say where it was. This watchdog needs no interpreter.
@@ -82,11 +91,11 @@ class OneProcessServer(MTServer):
         for worker in self.wrks:
             worker.join(GRACE_S)
         if any(worker.inner.is_alive() for worker in self.wrks):  # its own is_alive() says no once it was told to end
-            log.warning("a request was still in flight after %s s, and is cut", GRACE_S)
+            log.warning("a request was still in flight after %s s, and is cut", GRACE_S, extra={"event": "request-cut"})
         try:
             self._app.at_end()
         except Exception:
-            log.exception("the end did not go as it should")
+            log.exception("the end did not go as it should", extra={"event": "end-failed"})
             self._app.exit_code = 1
         # Not by the long way: threads of the server that wait for the interpreter can hold up its end.
         logging.shutdown()

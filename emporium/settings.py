@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from emporium import wire
+from emporium import jsonlog, wire
 from emporium.environment import ROOT
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -21,6 +21,7 @@ Index = Annotated[int, Meta(ge=0)]
 HowMany = Annotated[int, Meta(ge=1)]
 HowManyBytes = Annotated[int, Meta(ge=1, le=2**60)]
 Fsync = Literal["group", "always", "interval", "never"]
+LogFormat = Literal["text", "json"]
 Events = Annotated[int, Meta(ge=0, le=100_000)]
 Threads = Annotated[int, Meta(ge=1, le=512)]
 Lab = bool | Literal["held"]
@@ -41,6 +42,7 @@ class LBSettings(msgspec.Struct, frozen=True, rename="kebab"):
     ndb           how many shards there are; a tea's primary is its hash modulo this
     db-base-port  shard i is at this port + i
     logfile       a file that gets the log besides standard error, rotated at 5 MB; null for none
+    log-format    ours: text, or json: one object a line, its events those of docs/events.md
     host          ours: the address to listen on; anything but 127.0.0.1 opens the store to the network
     threads       ours: how many requests it carries at once; at most half of them wait for one shard, to be sent or to
                   be answered
@@ -54,6 +56,7 @@ class LBSettings(msgspec.Struct, frozen=True, rename="kebab"):
     ndb: HowMany = 1
     db_base_port: Port = 3000
     logfile: str | None = None
+    log_format: LogFormat = "text"
     host: str = "127.0.0.1"
     threads: Threads = 144
     gather: bool = True
@@ -72,6 +75,7 @@ class DBSettings(msgspec.Struct, frozen=True, rename="kebab"):
     digest-length  how many records make a digest full, and so have it sent
     baseDBport     where shard 0 listens; the course passes it, and only a shard with a data-dir calls another
     logfile        a file that gets the log besides standard error, rotated at 5 MB; null for none
+    log-format     ours: text, or json: one object a line, its events those of docs/events.md
     host           ours: the address to listen on; anything but 127.0.0.1 opens the shard to the network
     threads        ours: how many requests it accepts at once; at most half of them wait for their turn
     slowed-to      ours, for tests of overload: at most so many teas are loaded in a second; null for no such limit
@@ -102,6 +106,7 @@ class DBSettings(msgspec.Struct, frozen=True, rename="kebab"):
     digest_length: HowMany = 1
     base_db_port: Port = msgspec.field(default=3000, name="baseDBport")
     logfile: str | None = None
+    log_format: LogFormat = "text"
     host: str = "127.0.0.1"
     threads: Threads = 128
     slowed_to: HowMany | None = None
@@ -127,6 +132,7 @@ class QSettings(msgspec.Struct, frozen=True, rename="kebab"):
     nq            how many queues there are; always 1, the course passes it
     ndb           how many shards use it; channels appear when they are first written to
     logfile       ours: a file that gets the log besides standard error, rotated at 5 MB; null for none
+    log-format    ours: text, or json: one object a line, its events those of docs/events.md
     host          ours: the address to listen on; anything but 127.0.0.1 opens the queue to the network
     threads       ours: how many requests it answers at once
     data-dir      ours: the folder in which the channels are kept; null for in memory
@@ -144,6 +150,7 @@ class QSettings(msgspec.Struct, frozen=True, rename="kebab"):
     nq: HowMany = 1
     ndb: HowMany = 1
     logfile: str | None = None
+    log_format: LogFormat = "text"
     host: str = "127.0.0.1"
     threads: Threads = 128
     data_dir: str | None = None
@@ -161,6 +168,7 @@ class LogSettings(msgspec.Struct, frozen=True, rename="kebab"):
     id               which log this is; it only names the process
     port             where it listens
     logfile          a file that gets the log of the process besides standard error, rotated at 5 MB; null for none
+    log-format       text, or json: one object a line, its events those of docs/events.md
     host             the address to listen on; anything but 127.0.0.1 opens the log to the network
     threads          how many requests it answers at once; a quarter of them may wait for records to come
     data-dir         the folder of the log; null for var/log-service in the project
@@ -173,6 +181,7 @@ class LogSettings(msgspec.Struct, frozen=True, rename="kebab"):
     id: Index = 0
     port: Port = 8080
     logfile: str | None = None
+    log_format: LogFormat = "text"
     host: str = "127.0.0.1"
     threads: Threads = 128
     data_dir: Annotated[str, Meta(min_length=1)] | None = None
@@ -192,6 +201,7 @@ class ViewSettings(msgspec.Struct, frozen=True, rename="kebab"):
     id               which view this is; it only names the process
     port             where it listens
     logfile          a file that gets the log besides standard error, rotated at 5 MB; null for none
+    log-format       text, or json: one object a line, its events those of docs/events.md
     host             the address to listen on; anything but 127.0.0.1 opens the view to the network
     threads          how many requests it answers at once; an open page holds one of them, and 100 may be open
     ndb              how many shards there are
@@ -205,6 +215,7 @@ class ViewSettings(msgspec.Struct, frozen=True, rename="kebab"):
     id: Index = 0
     port: Port = 8000
     logfile: str | None = None
+    log_format: LogFormat = "text"
     host: str = "127.0.0.1"
     threads: Threads = 160
     ndb: HowMany = 4
@@ -272,6 +283,14 @@ def from_command_line(shape, port_name="port"):
     except ValueError as error:
         print(f"{program}: bad settings: {error}", file=sys.stderr, flush=True)
         sys.exit(2)
+    if settings.log_format == "json":
+        jsonlog.take_over(service_of(settings))
     for warning in warnings:
         print(f"{program}: {warning}", file=sys.stderr, flush=True)
     return settings
+
+
+def service_of(settings):
+    """The name of the service that has these settings: lb, db2, q, log."""
+    role = type(settings).__name__.removesuffix("Settings").lower()
+    return f"{role}{settings.id}" if role == "db" else role

@@ -96,7 +96,7 @@ class Shelf:
         except FileNotFoundError:
             return Progress()
         except (Damaged, msgspec.DecodeError) as error:
-            log.error("what was done with comes again: %s", error)
+            log.error("what was done with comes again: %s", error, extra={"event": "progress-lost"})
             return Progress()
         if progress.log not in (None, self.log.id):
             self.log.close()
@@ -149,7 +149,9 @@ class Shelves:
                 stores = self._stores_of(os.path.join(folder, "log"))
                 name = read(self._disk, os.path.join(folder, "name")).decode()
             except NotADirectoryError:
-                log.warning("%s does not belong to the queue, and is ignored", folder)
+                log.warning(
+                    "%s does not belong to the queue, and is ignored", folder, extra={"event": "folder-ignored"}
+                )
                 continue
             except FileNotFoundError:
                 if any(self._disk.size(self._disk.open(store)) for store in stores):

@@ -35,6 +35,7 @@ def up(asked):
     """
     told = Told()
     layout = Ports(asked.port_base)
+    spoken = {"log-format": asked.log_format}
     try:
         programs = redisbinary.find_or_install()
         _require_free(layout, asked.ndb, asked.view)
@@ -51,16 +52,23 @@ def up(asked):
                 folder,
                 logs.of,
                 programs,
-                queue_options={"data-dir": str(folder / "q"), "fsync": "group", "trace": KEPT_EVENTS, **of_lab},
-                balancer_options={"trace": KEPT_EVENTS},
+                queue_options={
+                    "data-dir": str(folder / "q"),
+                    "fsync": "group",
+                    "trace": KEPT_EVENTS,
+                    **of_lab,
+                    **spoken,
+                },
+                balancer_options={"trace": KEPT_EVENTS, **spoken},
                 shard_options=lambda index: {
                     **guarded_options(folder / f"db{index}"),
                     "durability": asked.durability,
                     "trace": KEPT_EVENTS,
                     "gossip-ids": True,
                     **of_lab,
+                    **spoken,
                 },
-                view_options={"lab-socket": lab and lab.path} if asked.view else None,
+                view_options={"lab-socket": lab and lab.path, **spoken} if asked.view else None,
             )
             cluster.is_cancelled = lambda: told.count > 0
             told.on_second = cluster.kill

@@ -48,10 +48,10 @@ class Upkeep:
             self._recovery.work()
             changed = self._compare() if self._period_s and not self.is_held else 0
         except (Busy, StoreDown, StoreUnsure, NotYet) as error:
-            log.debug("upkeep waits: %s", error)
+            log.debug("upkeep waits: %s", error, extra={"event": "upkeep-waits"})
             return SOON_S
         except Exception:
-            log.exception("upkeep failed, and goes on")
+            log.exception("upkeep failed, and goes on", extra={"event": "upkeep-failed"})
             return self._period_s or 1.0
         if changed:
             return 0
@@ -64,8 +64,8 @@ class Upkeep:
                 return round_with(other, self._replica)
             except BadAnswer as error:
                 if str(error) != self._said:  # once, and not each second
-                    log.warning("not compared: %s", error)
+                    log.warning("not compared: %s", error, extra={"event": "not-compared"})
                 self._said = str(error)
             except PeerError as error:
-                log.debug("not compared: %s", error)
+                log.debug("not compared: %s", error, extra={"event": "not-compared"})
         return 0

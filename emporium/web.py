@@ -120,7 +120,7 @@ class App(Flask):
         """End this process, which cannot do its work any more, as soon as its requests are answered: exit code 1."""
         if self.exit_code == 0:
             self.exit_code = 1
-            log.critical("%s ends: %s", self.name, why)
+            log.critical("%s ends: %s", self.name, why, extra={"event": "service-fails"})
             os.kill(os.getpid(), signal.SIGTERM)
 
     def wsgi_app(self, environ, start_response):
@@ -211,7 +211,7 @@ def create_app_for(service, threads, checks, status, is_full=lambda: False):
 
     @app.errorhandler(Exception)
     def unforeseen(error):
-        log.exception("%s %s failed", request.method, request.path)
+        log.exception("%s %s failed", request.method, request.path, extra={"event": "request-failed"})
         return answer_problem(Problem(500, "an error on our side; the log of this service tells more"))
 
     @app.get("/healthz")

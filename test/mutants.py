@@ -418,9 +418,9 @@ MORE = [
     mutant(
         "only the next shard is compared with, dead or not",
         "emporium/upkeep.py",
-        """                log.debug("not compared: %s", error)
+        """                log.debug("not compared: %s", error, extra={"event": "not-compared"})
 """,
-        """                log.debug("not compared: %s", error)
+        """                log.debug("not compared: %s", error, extra={"event": "not-compared"})
                 break
 """,
         "round",

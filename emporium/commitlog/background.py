@@ -47,4 +47,4 @@ class Background:
             try:
                 self._work()
             except (LogError, OSError) as error:
-                log.warning("%s: %s", self._thread.name, error)
+                log.warning("%s: %s", self._thread.name, error, extra={"event": "log-tending-failed"})

@@ -89,7 +89,7 @@ class Log:
 
     def _note(self, line, is_usual=False):
         self.notes += (line,)
-        log.log(logging.INFO if is_usual else logging.WARNING, "%s", line)
+        log.log(logging.INFO if is_usual else logging.WARNING, "%s", line, extra={"event": "log-found"})
 
     # ---- appending
 
@@ -253,7 +253,12 @@ class Log:
                 segment.remove()
             self._folder.sync()
         except OSError as error:
-            log.warning("%s: a segment was dropped, and its files are still there: %s", self._folder, error)
+            log.warning(
+                "%s: a segment was dropped, and its files are still there: %s",
+                self._folder,
+                error,
+                extra={"event": "files-left"},
+            )
 
     # ---- the end
 
@@ -286,7 +291,12 @@ class Log:
             except OSError as error:
                 if not self._writer.is_durable:
                     self._writer.fail(f"{self._folder} could not be synced: {error}")
-                log.warning("%s: the next start will read the last segment whole: %s", self._folder, error)
+                log.warning(
+                    "%s: the next start will read the last segment whole: %s",
+                    self._folder,
+                    error,
+                    extra={"event": "log-not-sealed"},
+                )
         for segment in self._view.segments:
             segment.let_go()
 

@@ -218,7 +218,7 @@ class Writer:
     def fail(self, why):
         """Write no more. Returns why."""
         self.failure = self.failure or why
-        log.error("%s: nothing more is written: %s", self._folder, why)
+        log.error("%s: nothing more is written: %s", self._folder, why, extra={"event": "log-read-only"})
         return why
 
     # ---- for all
