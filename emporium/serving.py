@@ -33,8 +33,8 @@ UNSENT_BYTES = 256 * 1024  # that the kernel keeps for a client that may stall
 
 def log_to(logfile, log_format="text", service=None):
     """Send the log of this process to standard error and, when given, to a file too: lines for people, or as JSON."""
-    is_json = log_format == "json"
-    handlers = [logging.StreamHandler(sys.__stderr__ if is_json else sys.stderr)]
+    # Behind what takes each line that is printed, and makes it JSON.
+    handlers = [logging.StreamHandler(sys.__stderr__ if log_format == "json" else sys.stderr)]
     if logfile is not None:
         try:
             handlers.append(RotatingFileHandler(logfile, maxBytes=5_000_000, backupCount=2))
@@ -42,9 +42,14 @@ def log_to(logfile, log_format="text", service=None):
             print(f"{sys.argv[0]}: bad settings: logfile: {error}", file=sys.stderr, flush=True)
             sys.exit(2)
     for handler in handlers:
-        handler.addFilter(requestid.add_to_record)
-        handler.setFormatter(jsonlog.JsonLines(service) if is_json else logging.Formatter(LINE))
+        dress(handler, log_format, service)
     logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
+
+
+def dress(handler, log_format, service):
+    """Have this handler of a log write lines in this format, each with the request that it belongs to."""
+    handler.addFilter(requestid.add_to_record)
+    handler.setFormatter(jsonlog.JsonLines(service) if log_format == "json" else logging.Formatter(LINE))
 
 
 class OneProcessServer(MTServer):

@@ -13,7 +13,7 @@ from asking import ask
 from harness import eventually
 from teacommand import Up
 
-from emporium import jsonlog
+from emporium import jsonlog, serving, web
 from emporium.cluster import python_service
 from emporium.environment import ROOT
 from emporium.jsonlog import JsonLines, Printed
@@ -150,6 +150,28 @@ def test_what_is_printed_becomes_lines_too():
     told = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert [each["message"] for each in told] == ["one two", "a", "b"]
     assert {(each["event"], each["service"]) for each in told} == {("printed", "q")}
+
+
+def test_what_is_logged_during_a_request_has_its_id():
+    app = web.create_app_for("q", 8, checks=dict, status=dict)
+
+    @app.get("/fails")
+    def fail():
+        raise RuntimeError("on purpose")
+
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    serving.dress(handler, "json", "q")
+    logging.getLogger("emporium.web").addHandler(handler)
+    try:
+        answer = app.test_client().get("/fails", headers={"X-Request-ID": "ab-12"})
+    finally:
+        logging.getLogger("emporium.web").removeHandler(handler)
+
+    told = json.loads(stream.getvalue())
+    assert (answer.status_code, answer.headers["X-Request-ID"]) == (500, "ab-12")
+    assert (told["event"], told["request"], told["message"]) == ("request-failed", "ab-12", "GET /fails failed")
+    assert "RuntimeError: on purpose" in told["traceback"]
 
 
 # ---- real services
