@@ -425,6 +425,28 @@ MORE = [
 """,
         "round",
     ),
+    # ---- what is told of it
+    mutant(
+        "a label of the metrics is a path",
+        "emporium/web.py",
+        "request.environ[ROUTE] = request.url_rule.rule",
+        "request.environ[ROUTE] = request.path",
+        "metrics",
+    ),
+    mutant(
+        "a channel's name is a label",
+        "emporium/measures.py",
+        "label = name if OF_A_SHARD.fullmatch(name) else OTHER",
+        "label = name",
+        "metrics",
+    ),
+    mutant(
+        "what is printed is no JSON",
+        "emporium/jsonlog.py",
+        "sys.stderr = Printed(service, sys.__stderr__)",
+        "pass",
+        "jsonlog",
+    ),
     # ---- durability 2
     mutant(
         "durability 2 acknowledges before the queue has it",

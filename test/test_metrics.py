@@ -283,6 +283,24 @@ def test_refused_and_set_aside_records_are_counted(course):
     assert value(after, name) - value(before, name) == 1
 
 
+def test_a_shard_tells_how_much_gossip_is_due_and_for_how_long(course):
+    port = course.stage.layout.db(0)
+    with gone(course.stage.cluster.queue):
+        for count in range(2):
+            assert ask(port, "PUT", path_of("bancha"), f'{{"rating":3,"clock":{{"due":{count}}}}}').status == 200
+
+        found = eventually(
+            lambda: (now := scrape(port)) and value(now, "tea_gossip_lag_seconds") > 0 and now, "gossip is late"
+        )
+
+        assert value(found, "tea_gossip_due_records") >= 2
+        assert value(found, "tea_digest_records") < 2
+        assert value(found, "tea_breaker_open", peer="queue") == 1
+    eventually(lambda: value(scrape(port), "tea_gossip_due_records") == 0, "all is told")
+    ask(port, "GET", path_of("bancha"))
+    assert value(scrape(port), "tea_gossip_lag_seconds") == 0
+
+
 def test_the_queue_tells_how_much_waits_and_for_how_long(course):
     port = course.stage.layout.q
     queue = Queue(port, deadline_s=CALL_S)
