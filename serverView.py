@@ -15,7 +15,7 @@ import os
 
 from flask import request
 
-from emporium import serving, web, wire
+from emporium import measures, serving, web, wire
 from emporium.bulkhead import Bulkhead
 from emporium.settings import ViewSettings, from_command_line, service_of
 from emporium.view import door, files, labroute, teas, traces
@@ -37,6 +37,7 @@ def create_app(settings):
     pages = Bulkhead(MOST_PAGES, lambda: web.unavailable(f"{MOST_PAGES} pages are open already"))
     app = web.create_app_for("view", settings.threads, checks=dict, status=lambda: {"pages": hub.pages})
     app.at_stop = hub.close
+    app.metrics.add(lambda: measures.of_view(hub))
     door.guard(app, settings.host)
 
     @app.get("/")

@@ -86,3 +86,8 @@ def of_log(log):
     yield gauge("tea_log_bytes", "Bytes that the stores have.", log.size)
     yield gauge("tea_log_segments", "Segments that there are.", log.segments)
     yield gauges(*UP, {"log": log.failure is None})
+
+
+def of_view(hub):
+    """`hub`: the Hub that feeds the pages."""
+    yield gauge("tea_view_pages", "Pages that are open.", hub.pages)

@@ -43,7 +43,7 @@ class Metrics:
         self._answers = {}  # {(pattern of the route or None, method, status line): the _Answers of this kind}
         ProcessCollector(registry=self._registry)
         self.add(partial(_of_every_service, service, in_flight))
-        self.add(lambda: _of_requests(list(self._answers.items())))
+        self.add(lambda: _of_requests(self._answers.copy().items()))
 
     def add(self, measure):
         """`measure` () -> families of prometheus_client, asked at each scrape, which it must not hold up."""
@@ -110,7 +110,7 @@ def _of_every_service(service, in_flight):
 
 
 def _of_requests(answers):
-    """`answers`: [((pattern of the route or None, method, status line), _Answers)]."""
+    """`answers`: ((pattern of the route or None, method, status line), _Answers) of each kind."""
     counts, durations = Counter(), {}
     for (rule, method, status), took in answers:
         route = NO_ROUTE if rule is None else re.sub(r"<(?:\w+:)?(\w+)>", r"<\1>", rule)

@@ -22,7 +22,7 @@ from emporium.service import stop_these
 
 LEVELS = ("debug", "info", "warning", "error", "critical", "exception", "log")
 AT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
-OF_THE_LAUNCHER = {"up.py", "supervisor.py"}
+OF_THE_LAUNCHER = {"up.py", "supervisor.py", "lab.py"}
 STANDARD = {"at", "level", "service", "event", "request", "message", "traceback"}
 DOCUMENT = (ROOT / "docs" / "events.md").read_text()
 
@@ -192,6 +192,7 @@ PROGRAMS = {
     "db3": ("serverDB.py", "hostport"),
     "q": ("serverQ.py", "port"),
     "log": ("serverLog.py", "port"),
+    "view": ("serverView.py", "port"),
 }
 
 

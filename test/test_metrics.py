@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 
 import serverLB
 from emporium import settings, web
-from emporium.cluster import python_service
+from emporium.cluster import python_service, view_settings
 from emporium.environment import ROOT
 from queueservice import Queue
 from serverLB import primary_of
@@ -40,6 +40,17 @@ def log(course, tmp_path_factory):
     service = python_service("log", "serverLog.py", port, course.stage._log_of, {"port": port, "data-dir": str(folder)})
     course.stage.cluster.start_these([service])
     yield port
+    service.kill()
+
+
+@pytest.fixture(scope="module")
+def view(course):
+    """The port of a view beside the course's."""
+    layout = course.stage.layout
+    found = {**view_settings(layout, NDB), "port": layout.view}
+    service = python_service("view", "serverView.py", layout.view, course.stage._log_of, found)
+    course.stage.cluster.start_these([service])
+    yield layout.view
     service.kill()
 
 
@@ -170,8 +181,8 @@ def test_whatever_a_scraper_accepts_it_gets_a_format_of_prometheus(course, log, 
         assert scrape(port, {"Accept": accept} if accept else {})["process_cpu_seconds_total"]
 
 
-def test_every_service_tells_what_it_is_and_how_much_it_takes(course, log):
-    for name, port in {**ports_of(course), "log": log}.items():
+def test_every_service_tells_what_it_is_and_how_much_it_takes(course, log, view):
+    for name, port in {**ports_of(course), "log": log, "view": view}.items():
         found = scrape(port, OPEN)
 
         assert value(found, "tea_service_info", service=name) == 1
@@ -179,13 +190,13 @@ def test_every_service_tells_what_it_is_and_how_much_it_takes(course, log):
         assert value(found, "process_start_time_seconds") > 1e9
 
 
-def test_each_name_is_in_the_documents_and_each_of_those_is_told(course, log):
+def test_each_name_is_in_the_documents_and_each_of_those_is_told(course, log, view):
     documented = set(re.findall(r"`((?:tea|process)_\w+)`", (ROOT / "docs" / "operating.md").read_text()))
     guarded = {f"tea_{name}" for name in ("recovering", "fenced", "epoch", "repaired_values_total")}
     guarded.add("tea_gossip_dropped_records_total")
 
     told = set()
-    for port in (*ports_of(course).values(), log):
+    for port in (*ports_of(course).values(), log, view):
         told |= {re.sub("_(bucket|count|sum)$", "", name) for name in scrape(port)}
 
     assert told == documented - guarded
@@ -201,7 +212,7 @@ def test_names_end_in_their_units_and_begin_with_tea(course, log):
 # ---- no user's words
 
 
-def test_no_label_has_a_word_of_a_user(course, log):
+def test_no_label_has_a_word_of_a_user(course, log, view):
     stage = course.stage
     doors = [stage.layout.lb, *(stage.layout.db(index) for index in range(NDB))]
     for port in doors:
@@ -222,7 +233,10 @@ def test_no_label_has_a_word_of_a_user(course, log):
     ask(log, "GET", f"/?offset={quote(PECULIAR)}")
     ask(log, "GET", f"/{quote(PECULIAR)}")
 
-    for port in (*doors, stage.layout.q, log):
+    for path in ("/", "/api/tea/", "/static/", "/api/trace/"):
+        ask(view, "GET", path + quote(PECULIAR))
+
+    for port in (*doors, stage.layout.q, log, view):
         for headers in ({}, OPEN):
             text = ask(port, "GET", "/metrics", headers=headers).text.lower()
             for word in ("zanzibar", "quux", "☕", quote("☕").lower()):

@@ -48,7 +48,7 @@ class Poller:
             try:
                 self._poll()
             except Exception:  # one of a bug: the pages say that they are stale, and the next round may be better
-                log.exception("the ring could not be asked")
+                log.exception("the ring could not be asked", extra={"event": "ring-not-asked"})
             self._hub.wait(max(0.05, began_s + PERIOD_S - time.monotonic()))
 
     def _poll(self):
