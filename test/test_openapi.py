@@ -31,15 +31,10 @@ KINDS = ["lb", "db", "q", "log", "view"]
 METHODS = {"get", "put", "post", "delete", "patch"}
 CASES, FULL_CASES = 200, 2000
 MOST_S = 3600
-COMING = {"/metrics"}
 
 
 def description(kind):
     return json.loads(web.description_of(kind))
-
-
-def coming(kind):
-    return COMING
 
 
 def operations(kind):
@@ -79,7 +74,7 @@ def test_a_description_lists_exactly_what_the_service_serves(kind, tmp_path):
         for method in rule.methods - {"HEAD", "OPTIONS"}
     }
 
-    assert {each[:2] for each in operations(kind) if each[0] not in coming(kind)} == served
+    assert {each[:2] for each in operations(kind)} == served
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -184,12 +179,11 @@ def driven(services, request, tmp_path_factory):
     seed = zlib.crc32(request.config.getoption("--key").encode())
 
     def arguments(kind):
-        each = math.ceil(1.2 * wanted / (len(operations(kind)) - len(coming(kind))))  # some say the same twice
+        each = math.ceil(1.2 * wanted / len(operations(kind)))  # some say the same twice
         return [
             *("--config-file", "test/schemathesis.toml", "--no-color", "run", f"{services[kind].url}/openapi.json"),
             *("--seed", str(seed), "--phases", phases, "--max-examples", str(each)),
             *("--report", "json", "--report-json-path", str(folder / f"{kind}.json")),
-            *(word for path in coming(kind) for word in ("--exclude-path", path)),
         ]
 
     command = [sys.executable, "test/openapidriver.py", json.dumps({kind: arguments(kind) for kind in KINDS}), folder]
