@@ -81,7 +81,6 @@ class Shard:
         self.trace = trace or Nothing()
         # One step at a time: no read-merge-write on a tea may slip into another one.
         self.turn = Turn(place.name, most_waiting, TURN_S)
-        self.operations = 0  # how many were carried out
         self.tally = Tally()
         self.due_since = None  # since when something has been due, by the clock
         self.on_damage = lambda teas: None  # told the teas whose values a step has found to be damaged
@@ -97,7 +96,7 @@ class Shard:
         Operations that come together have all been waiting, so any order among them is legal.
         """
         with self.turn:
-            self.operations += len(operations)
+            self.tally.operations += len(operations)
             failpoints.hit("step-begun")
             found = self.store.load({operation.tea for operation in operations})
             failpoints.hit("step-loaded")

@@ -108,7 +108,7 @@ def status(shard, recovery, others):
         "redis": shard.store.address,
         "queue": shard.queue_watch.trouble or "ok",
         "queue-is-plain": shard.queue.peer.was_plain,
-        "operations": shard.operations,
+        "operations": shard.tally.operations,
         **counts,
     }
     if not shard.store.is_guarded:

@@ -51,12 +51,14 @@ class Sizes:
 class Tally:
     """What the steps and merges of one shard came to since it started. Counted by whoever has the shard's turn.
 
-    told      records that the queue has taken
-    merges    {(source, outcome): how many}, the keys those of MERGES
-    siblings  how many a value had after a merge, tombstones included
+    operations  of users, that were carried out
+    told        records that the queue has taken
+    merges      {(source, outcome): how many}, the keys those of MERGES
+    siblings    how many a value had after a merge, tombstones included
     """
 
     def __init__(self):
+        self.operations = 0
         self.told = 0
         self.merges = dict.fromkeys(MERGES, 0)
         self.siblings = Sizes(SIBLINGS)
