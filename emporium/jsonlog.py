@@ -53,7 +53,13 @@ def line_of(seconds, level, service, event, request, message, members):
     if request != OUTSIDE:
         told["request"] = request
     told["message"] = message
-    return json.dumps(told | members | told, default=str)
+    told = {name: _sound(value) for name, value in (told | members | told).items()}
+    return json.dumps(told, default=lambda value: _sound(str(value)))
+
+
+def _sound(value):
+    """The value; a text without halves of characters, as a file's name may hold, which strict readers refuse."""
+    return value.encode(errors="replace").decode() if isinstance(value, str) else value
 
 
 def at(seconds):
