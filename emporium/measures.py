@@ -26,6 +26,7 @@ def of_load_balancer(shards):
 def of_shard(shard, others):
     """`others`: the OtherShards that it calls."""
     tally, store = shard.tally, shard.store
+    yield counter("tea_operations", "Operations of users that were carried out, alone or together.", tally.operations)
     records = {("told",): tally.told, ("heard",): tally.heard_count}
     yield counters("tea_gossip_records", "Gossip records told to the queue, and heard from it.", ["direction"], records)
     yield counters("tea_merges", "Merges, of what, and what they came to.", ["source", "outcome"], dict(tally.merges))

@@ -262,6 +262,7 @@ def test_a_shard_tells_of_merges_gossip_and_siblings(course):
     def more(name, **labels):
         return value(after, name, **labels) - value(before, name, **labels)
 
+    assert more("tea_operations_total") == 4
     assert more("tea_merges_total", source="write", outcome="stored") == 2
     assert more("tea_merges_total", source="write", outcome="same") == 1
     assert more("tea_merges_total", source="write", outcome="stale") == 1
