@@ -417,6 +417,8 @@ def tea_name(name):
     _check_name("tea", name)
     if any(unicodedata.category(character) == "Cc" for character in name):
         raise Problem(400, "the name of a tea must not hold control characters")
+    if not name:  # no path leads here without one, but a query does
+        raise Problem(400, "the name of a tea must not be empty")
     if "/" in name:  # no path leads here with one
         raise Problem(400, "the name of a tea must not hold a slash")
     if name in (".", ".."):

@@ -518,6 +518,14 @@ def test_of_a_field_that_is_given_twice_the_last_counts(door, tea, body):
     assert_answers(door.get(tea), reading(3, (3, {"c0": 1})))
 
 
+@pytest.mark.parametrize("count", ["2.0", "2e0", "20e-1"])
+def test_a_whole_number_may_be_written_with_a_point(door, tea, count):
+    """To JSON these are the same number, and some libraries know no other."""
+    assert_answers(door.put_text(tea, f'{{"rating":3.0,"clock":{{"c0":{count}}}}}'), {"rating": 3})
+
+    assert door.get(tea).text == '{"rating":3,"choices":[3],"clocks":[{"c0":2}]}'
+
+
 def test_a_refused_write_leaves_what_stands_as_it_is(door, tea):
     door.put(tea, 3, {"c0": 1})
     before = door.get(tea).text

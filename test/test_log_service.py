@@ -467,7 +467,8 @@ def test_what_is_no_offset_is_refused_in_a_query(log, offset):
         ("/?offset=0&wait=-1", None),
         ("/?offset=0&wait=30.1", None),
         ("/?offset=0&wait=nan", None),
-        ("/?offset=0&wait=1e1", None),
+        ("/?offset=0&wait=1e2", None),
+        ("/?offset=0&wait=1e999", None),
         ("/?offset=0&wait=", None),
         ("/?offset=0", '{"offset": 0}'),
         ("/?max=5", '{"offset": 0}'),
@@ -475,6 +476,13 @@ def test_what_is_no_offset_is_refused_in_a_query(log, offset):
 )
 def test_a_read_that_does_not_say_what_is_refused(log, path, body):
     assert_problem(log.ask("GET", path, body), 400)
+
+
+@pytest.mark.parametrize("wait", ["-0.0", "1e-05", "0.12345678901234567", "1e1"])
+def test_seconds_to_wait_may_be_written_as_any_number_is(log, wait):
+    done(log.ask("POST", "/", '{"record": {"value": "QQ=="}}'))
+
+    assert done(log.ask("GET", f"/?offset={log.next - 1}&wait={wait}"))["record"]["value"] == "QQ=="
 
 
 def test_a_body_beyond_the_limit_is_refused(log):

@@ -37,6 +37,10 @@ def description(kind):
     return json.loads(web.description_of(kind))
 
 
+def coming(kind):
+    return COMING
+
+
 def operations(kind):
     """[(path, method, operation), ...]"""
     paths = description(kind)["paths"].items()

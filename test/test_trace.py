@@ -269,7 +269,8 @@ def test_a_trace_has_the_name_of_its_service(service):
 
 
 @pytest.mark.parametrize(
-    "query", ["after=-1", "after=x", "max=0", "max=5001", "wait=26", "wait=x", "tea=a/b", "request=a%20b", "request="]
+    "query",
+    ["after=-1", "after=x", "max=0", "max=5001", "wait=26", "wait=x", "tea=a/b", "tea=", "request=a%20b", "request="],
 )
 def test_a_question_that_makes_no_sense_is_refused(query):
     with client_of(APPS["q"](trace=10)) as client:
