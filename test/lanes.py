@@ -13,6 +13,7 @@ LONGEST = [
     *["test_simulator.py", "test_failpoints.py", "test_pages.py"],
     *[
         "test_docs_run.py",
+        "test_openapi.py",
         "test_tea.py",
         "test_client.py",
         "test_siblings.py",
