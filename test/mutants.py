@@ -621,4 +621,71 @@ MORE += [
     ),
 ]
 
+# In the view and the lab.
+MORE += [
+    mutant(
+        "a page of somebody else may change what is stored",
+        "emporium/view/door.py",
+        'if origin is not None and origin.removeprefix("http://") != host:',
+        "if False:",
+        "view_parts",
+    ),
+    mutant(
+        "a name that only resolves to this machine is answered",
+        "emporium/view/door.py",
+        "    if not is_ours(host, is_open):\n",
+        "    if False:\n",
+        "view_parts",
+    ),
+    mutant(
+        "a page that has fallen behind goes on with a gap",
+        "emporium/view/hub.py",
+        "            if first > seen + 1:\n                return None\n",
+        "            seen = max(seen, first - 1)\n",
+        "view_parts",
+    ),
+    mutant(
+        "a state may end the script that it is in",
+        "emporium/view/files.py",
+        'wire.encode(state).replace(b"<", b"\\\\u003c")',
+        "wire.encode(state)",
+        "view_parts",
+    ),
+    mutant(
+        "the ring is asked though nobody looks",
+        "emporium/view/hub.py",
+        "            self._changed.wait_for(lambda: self._pages or self._is_closed)\n",
+        "            self._changed.wait_for(lambda: True)\n",
+        "view_parts",
+    ),
+    mutant(
+        "a channel that begins anew is not held",
+        "emporium/channels.py",
+        "                if self.is_held:\n                    channel.hold()\n",
+        "",
+        "lab",
+    ),
+    mutant(
+        "a shard compares though gossip is held",
+        "emporium/upkeep.py",
+        "if self._period_s and not self.is_held else 0",
+        "if self._period_s else 0",
+        "lab",
+    ),
+    mutant(
+        "what was broken on purpose is started again",
+        "emporium/supervisor.py",
+        "        self._broken.add(service.name)\n",
+        "        pass\n",
+        "lab",
+    ),
+    mutant(
+        "a queue that is started anew is not held any more",
+        "emporium/lab.py",
+        """json.dumps({**settings, "lab": "held" if is_held else True})""",
+        """json.dumps({**settings, "lab": True})""",
+        "lab",
+    ),
+]
+
 MUTANTS = [*REQUIRED, *MORE]

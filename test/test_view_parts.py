@@ -2,16 +2,21 @@
 
 import json
 import shlex
+import socket
+import subprocess
+import sys
 import threading
 
 import pytest
-from harness import eventually
+import requests
+from harness import CALL_S, eventually
 from hypothesis import given
 from hypothesis import strategies as st
 
 import serverLB
 import serverView
 from emporium import wire
+from emporium.environment import ROOT
 from emporium.ports import Ports
 from emporium.settings import LBSettings, ViewSettings, read
 from emporium.shard import Digest, Place, Write, merge_writes
@@ -459,3 +464,47 @@ def test_the_balancer_leads_to_the_view_where_there_is_one():
 
 def test_without_one_there_is_nothing_at_its_root():
     assert serverLB.create_app(LBSettings()).test_client().get("/").status_code == 404
+
+
+# ---- a page that takes nothing
+
+STALLING = """
+import sys, threading, time
+from emporium import serving, web
+from emporium.view.hub import Hub, Stream
+
+hub = Hub()
+app = web.create_app_for("view", 20, checks=dict, status=lambda: {"pages": hub.pages})
+app.add_url_rule("/api/stream", "stream", lambda: Stream(hub.open(None, lambda: b"{}")))
+app.at_stop = hub.close
+
+def publish():
+    while True:
+        hub.publish(("state", b'"%s"' % (b"x" * 100_000)))
+        time.sleep(0.01)
+
+threading.Thread(target=publish, daemon=True).start()
+serving.serve(app, "view", "127.0.0.1", int(sys.argv[1]), stalled_s=1)
+"""
+
+
+def test_a_page_that_takes_nothing_is_cut_and_holds_no_thread_for_ever():
+    port = Ports.find_free(1).view
+    server = subprocess.Popen([sys.executable, "-c", STALLING, str(port)], cwd=ROOT)
+    try:
+        eventually(lambda: pages_of(port) == 0, "it serves", within_s=20)
+        with socket.create_connection(("127.0.0.1", port)) as page:
+            page.sendall(b"GET /api/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            eventually(lambda: pages_of(port) == 1, "the page is open")
+
+            eventually(lambda: pages_of(port) == 0, "it is cut", within_s=20)
+    finally:
+        server.kill()
+        server.wait()
+
+
+def pages_of(port):
+    try:
+        return requests.get(f"http://127.0.0.1:{port}/status", timeout=CALL_S).json()["pages"]
+    except requests.ConnectionError:
+        return None
