@@ -313,3 +313,11 @@ def test_what_surviving_faults_costs_is_measured_from_end_to_end(tool, bench):
     assert [row["teas"] for row in found["rounds"]] == ["1,000"]
     assert [row["teas that differ"] for row in found["meetings"]][1] == 500
     assert len(found["claims"]) == 4 + 1 + 1 + 1
+
+
+def test_what_looking_on_costs_is_measured_from_end_to_end(tool, bench):
+    found = bench("--view")
+
+    assert [row["looked on by"] for row in found["view"]] == ["no view", "no page", "fifty pages", "a trace"]
+    assert all(row["errors"] == "none" for row in found["view"])
+    assert len(found["claims"]) == 2

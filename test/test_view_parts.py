@@ -403,6 +403,25 @@ def test_a_form_of_somebody_else_is_no_json(lonely):
     assert given.status_code == 415
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("write", b'{"tea": "x", "rating": "\xff"}', 400),
+        ("write", b'{"tea": "x", "rating"', 400),
+        ("write", b'{"tea": 5}', 422),
+        ("read", b'{"tea": "x", "consistency": "some"}', 422),
+        ("merge", b'{"tea": "x", "rating": 1e999, "clock": {"c0": 1}}', 422),
+        ("merge", b'{"tea": "..", "rating": 1, "clock": {"c0": 1}}', 400),
+        ("delete", b'{"tea": "x", "more": 1}', 422),
+        ("write", b'{"tea": "x", "rating": 1, "clock": {"c0": 1}}', 503),
+    ],
+)
+def test_whatever_is_asked_has_a_documented_answer(lonely, path, body, status):
+    given = lonely.post(f"/api/{path}", data=body, content_type="application/json")
+
+    assert (given.status_code, given.headers["Content-Type"]) == (status, "application/problem+json")
+
+
 def test_without_a_lab_nothing_can_be_broken(lonely):
     given = lonely.post("/api/lab", json={"do": "kill", "service": "db0"})
 

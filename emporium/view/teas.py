@@ -93,8 +93,11 @@ def add_routes(app, ring):
     def write():
         asked = body_of(ToWrite)
         given = [(name, bytes(raw)) for name, raw in (("rating", asked.rating), ("clock", asked.clock)) if bytes(raw)]
-        body = b"{%s}" % b", ".join(b'"%s": %s' % (name.encode(), text) for name, text in given)
-        return through_the_door("PUT", curl.path_of(asked.tea), body)
+        try:
+            members = ", ".join(f'"{name}": {text.decode()}' for name, text in given)
+        except UnicodeDecodeError as error:
+            raise web.Problem(400, f"the body is not valid JSON: {error}") from error
+        return through_the_door("PUT", curl.path_of(asked.tea), f"{{{members}}}")
 
     @app.post("/api/read")
     def read():
@@ -109,10 +112,10 @@ def add_routes(app, ring):
         return through_the_door("DELETE", curl.path_of(body_of(ToDelete).tea))
 
     def through_the_door(method, path, body=None):
-        line = curl.line(ring.lb.url + path, method, None if body is None else body.decode())
+        line = curl.line(ring.lb.url + path, method, body)
         began_s = time.monotonic()
         try:
-            answer = ring.lb.call(method, path, body, STORE_S)
+            answer = ring.lb.call(method, path, None if body is None else body.encode(), STORE_S)
         except NotReached as error:
             raise web.unavailable(str(error)) from error
         except PeerError as error:
