@@ -229,6 +229,8 @@ def _require_free(layout, ndb, with_view):
             base = "" if layout.base == COURSE_BASE else f" --port-base {layout.base}"
             hint = f"a cluster runs there already: end it with ./tea down{base}, or use another --port-base"
             raise PortTaken(f"{error}\n{hint}") from error
+        if with_view and "for view" in str(error):
+            raise PortTaken(f"{error}\n./tea up --no-view goes without it") from error
         raise
 
 
