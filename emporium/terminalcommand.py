@@ -64,14 +64,15 @@ def run_watch(asked):
 def run_trace(asked):
     from emporium import tracecommand
 
-    if (asked.tea is None) == (asked.open is None):
-        raise Refused(WRONG, "name a tea, or a recorded run with --open FILE")
+    is_named = asked.tea is not None or asked.request is not None
+    if is_named == (asked.open is not None):
+        raise Refused(WRONG, "name a tea or a --request, or a recorded run with --open FILE")
     try:
         if asked.open:
             return tracecommand.open_recorded(asked.open)
-        asked.tea = unicodedata.normalize("NFC", asked.tea)
+        asked.tea = asked.tea and unicodedata.normalize("NFC", asked.tea)
         return tracecommand.trace(asked)
-    except tracecommand.Unreadable as error:
+    except (tracecommand.Unreadable, tracecommand.Unwritable) as error:
         raise Refused(WRONG, str(error)) from error
 
 

@@ -36,43 +36,58 @@ class Unreadable(Exception):
     """A recorded run that is none. The message says why."""
 
 
+class Unwritable(Exception):
+    """What was shown cannot be saved. The message says why."""
+
+
 def trace(asked):
-    """Print what is kept, and then what comes until we are told to end. Returns the exit code. Raises NotRunning."""
+    """Print what is kept, and then what comes until we are told to end. Returns the exit code.
+
+    Raises NotRunning and Unwritable.
+    """
     note = running.find(asked.port_base)
+    if asked.save and not Path(asked.save).absolute().parent.is_dir():  # better now than after a long look
+        raise Unwritable(f"{asked.save} cannot be written: there is no such folder")
     sources = Sources(note, asked.tea, asked.request)
-    teller = Teller(services_of(note), sys.stdout)
-    recent = sources.recent()
-    if sources.are_away:
-        _tell_troubles(sources)
-        return 4
     writes = Writes()
-    writes.add(recent)
-    shown = [event for event in recent if not writes.is_read(event)]
+    shown = _without_reads(sources.recent(), writes)
+    _tell_troubles(sources)
+    if sources.are_away:
+        return 4
     if asked.last:
         shown = [event for event in shown if writes.newest and writes.is_of(event, writes.newest)]
-    try:
-        teller.tell(shown)
-        _tell_troubles(sources)
-        if asked.last and not shown:
-            print(f"tea: no write of {asked.tea} is kept in the traces", file=sys.stderr)
+        if not shown:
+            print(f"tea: no write of {asked.tea or asked.request} is kept in the traces", file=sys.stderr)
             return 3
+    try:
+        teller = Teller(services_of(note), sys.stdout)
+        teller.tell(shown)
         if not asked.last:
-            ends = time.monotonic() + asked.seconds if asked.seconds is not None else float("inf")
-            for events in sources.follow(SETTLE_S):
-                writes.add(events)
-                came = [event for event in events if not writes.is_read(event)]
-                teller.tell(came)
-                shown += came if asked.save else []
-                if time.monotonic() >= ends:
-                    break
-    except KeyboardInterrupt:
-        if asked.last:  # else it is how it ends
-            raise
+            _follow(sources, asked.seconds, writes, teller, shown if asked.save else [])
     finally:
         sources.close()
         if asked.save:
             save(asked.save, asked.tea, shown, note.ndb)
     return 0
+
+
+def _follow(sources, seconds, writes, teller, shown):
+    """Tell what comes, and add it to `shown`, for so many seconds or until Ctrl-C."""
+    ends = time.monotonic() + seconds if seconds is not None else float("inf")
+    try:
+        for events in sources.follow(SETTLE_S):
+            came = _without_reads(events, writes)
+            teller.tell(came)
+            shown += came
+            if time.monotonic() >= ends:
+                return
+    except KeyboardInterrupt:
+        return  # that is how it ends
+
+
+def _without_reads(events, writes):
+    writes.add(events)
+    return [event for event in events if not writes.is_read(event)]
 
 
 def open_recorded(path):
@@ -90,12 +105,18 @@ def open_recorded(path):
 
 
 def save(path, tea, events, ndb):
-    """Write the newest write as a TRACE (docs/protocol.md), which the view and `./tea trace --open` show."""
+    """Write the newest write as a TRACE (docs/protocol.md), which the view and `./tea trace --open` show.
+
+    `tea`: its name, None where the events tell. Raises Unwritable.
+    """
     writes = Writes()
     writes.add(events)
     newest = [event for event in events if writes.newest is None or writes.is_of(event, writes.newest)]
-    told = {**spacetime.trace_of(writes.newest, newest, ndb), "tea": tea}
-    Path(path).write_bytes(wire.encode(told))
+    told = spacetime.trace_of(writes.newest, newest, ndb)
+    try:
+        Path(path).write_bytes(wire.encode({**told, "tea": tea or told["tea"]}))
+    except OSError as error:
+        raise Unwritable(f"{path} cannot be written: {error}") from error
 
 
 class Teller:

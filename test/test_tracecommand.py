@@ -6,7 +6,7 @@ import time
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from asking import ask
+from asking import JSON, ask
 from harness import eventually
 from teacommand import TEA, Up
 from terminal import Terminal
@@ -172,6 +172,25 @@ def test_a_tea_without_a_write_is_nothing_found(trace):
 
     assert (code, lines) == (command.NOTHING, [])
     assert "no write of never-rated" in said
+
+
+def test_what_cannot_be_saved_or_is_not_named_is_refused(trace, capsys):
+    code, lines, said = trace("assam", "--save", "/no/such/folder/run.json", "--for", "0.1")
+    assert (code, lines) == (command.WRONG, [])
+    assert "/no/such/folder/run.json cannot be written" in said
+    code, lines, said = trace()
+    assert (code, lines) == (command.WRONG, [])
+    assert "name a tea" in said
+
+
+def test_one_request_is_followed_by_its_id(open_tea, trace):
+    body = json.dumps({"rating": 1, "clock": {"c0": 1}})
+    ask(open_tea.layout.lb, "PUT", "/rating/hojicha", body, headers={**JSON, "X-Request-ID": "of-mine"})
+
+    code, lines, _said = trace("--request", "of-mine", "--last")
+
+    assert code == 0
+    assert lines[0].startswith("write of-mine of hojicha")
 
 
 def test_a_file_that_is_no_recorded_run_is_refused(tmp_path, capsys):
