@@ -59,9 +59,8 @@ def console(stream=None):
         no_color=not is_coloured,
         width=None if is_terminal(stream) else width_of(stream),
         highlight=False,
-        markup=False,
-        emoji=False,
-        soft_wrap=False,
+        # It would believe a shell that exports the size of some time ago.
+        _environ={name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")},
     )
 
 

@@ -95,7 +95,8 @@ def test_no_color_takes_the_colour_and_leaves_the_words(open_tea):
 
 
 def test_a_terminal_that_changes_its_size_shows_what_fits(open_tea):
-    with watching(open_tea, "--every", "600", rows=24, columns=120) as terminal:  # only its size makes it draw anew
+    """At once, and whatever size a shell has exported at its beginning."""
+    with watching(open_tea, "--every", "600", COLUMNS="120", LINES="24", columns=120) as terminal:
         assert "epoch" in terminal.eventually("service")
 
         terminal.resize(6, 50)
