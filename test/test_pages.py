@@ -314,6 +314,10 @@ def test_a_write_is_followed_round_the_ring_one_record_at_a_time(visits, quiet_r
     assert "{c0:9}" in events.text_content()
     assert not any("heard" in row for row in rows_of(page))
 
+    behind = visits.open(f"/#tea/{tea}")
+    expect(behind.locator(".replica", has_text="behind the primary")).to_have_count(NDB - 1)
+    expect(behind.get_by_text("Behind: db1, db2.")).to_be_visible()
+
     said = lab_page.locator(".lab-view .answer")
     lab_page.get_by_role("button", name="Let one through").click()
     expect(said).to_contain_text("let through on db0")
@@ -322,6 +326,8 @@ def test_a_write_is_followed_round_the_ring_one_record_at_a_time(visits, quiet_r
     lab_page.get_by_role("button", name="Let one through").click()
     expect(said).to_contain_text(tea)
     expect(events.locator(".event", has_text="heard db0")).to_have_count(1)
+    expect(behind.locator('[data-shard="db1"]')).to_contain_text("has what the primary has")
+    expect(behind.locator('[data-shard="db2"]')).to_contain_text("behind the primary")
     keep_picture(page, "trace-live")
 
 
@@ -541,6 +547,29 @@ def test_all_of_it_can_be_done_with_the_keyboard(visits, rate):
     expect(page.locator(".event-words")).to_contain_text(
         page.evaluate("document.activeElement.querySelector('title').textContent")
     )
+
+
+def test_the_focus_stays_while_lists_and_tables_are_told_anew(visits, rate):
+    rate("focus-1")
+    page = visits.go("#tea")
+    page.locator("#tea-name").fill("focus-")
+    page.get_by_role("link", name="focus-1").focus()
+
+    rate("focus-2")
+    expect(page.get_by_role("link", name="focus-2")).to_be_visible(timeout=10_000)
+    assert "focus-1" in page.evaluate("document.activeElement.textContent")
+    page.locator("#tea-name").fill("")
+
+    page = visits.go("#ring")
+    frame = page.get_by_role("region", name="Shards")
+    if not frame.is_visible():
+        page.get_by_text("The same as tables").click()
+    frame.focus()
+    teas = frame.get_by_role("row", name=re.compile("^db0")).get_by_role("cell").nth(2)
+    before = teas.text_content()
+    rate(teas_of(0, 1, "another")[0])
+    expect(teas).not_to_have_text(before)
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Shards"
 
 
 # ---- rules of the pages that need no cluster: they run in the browser, as they are

@@ -33,6 +33,25 @@ export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/** Puts `fresh` in place of what the element holds, unless it says the same: what a reader has marked stays marked. */
+export function renew(element, ...fresh) {
+  const made = el("div", {}, ...fresh);
+  if (made.textContent !== element.textContent) fill(element, ...made.childNodes);
+}
+
+/** The same for tables: the frames in which they can be scrolled stay, with the focus and where they were scrolled to. */
+export function renewTables(element, ...tables) {
+  if (element.children.length !== tables.length) fill(element, tables);
+  else tables.forEach((made, index) => renew(element.children[index], ...made.childNodes));
+}
+
+/** Fills a list of links anew; the one that had the focus has it again. */
+export function refill(list, items) {
+  const focused = list.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+  fill(list, items);
+  if (focused) [...list.querySelectorAll("a")].find((link) => link.getAttribute("href") === focused)?.focus();
+}
+
 /** Only what is seldom wanted: a summary to open. */
 export function fold(summary, ...children) {
   return el("details", {}, el("summary", {}, summary), ...children);

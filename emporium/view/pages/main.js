@@ -28,7 +28,12 @@ function announce(text) {
 /** "#tea/oolong" as ["tea", "oolong"]. */
 function place() {
   const [name, ...rest] = location.hash.slice(1).split("/");
-  return [name in MAKE ? name : "ring", rest.length ? decodeURIComponent(rest.join("/")) : null];
+  if (!(name in MAKE)) return ["ring", null];
+  try {
+    return [name, rest.length ? decodeURIComponent(rest.join("/")) : null];
+  } catch {
+    return [name, null]; // a broken address: a sign after % that is none
+  }
 }
 
 function show() {

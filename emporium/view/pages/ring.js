@@ -1,6 +1,6 @@
 // The ring: shards, the queue between them, the load balancer and each Redis, as a drawing and as a table.
 
-import { el, fill, fold, rove, say, svg, table } from "./dom.js";
+import { el, fill, fold, renew, renewTables, rove, say, svg, table } from "./dom.js";
 import { createDots } from "./dots.js";
 import { count, seconds, timeOfDay } from "./format.js";
 import { badge } from "./marks.js";
@@ -71,13 +71,13 @@ export function createRing({ store }) {
     parts.lb.show(state.lb);
     say(description, describe(state));
     showDetails(state);
-    fill(asTable, ringTable(state), channelTable(state));
+    renewTables(asTable, ringTable(state), channelTable(state));
   }
 
   function showDetails(state) {
     const now = chosen ?? "";
     const known = detailsOf(state, now);
-    fill(details, el("h2", {}, known ? now : "Choose a part of the ring"), known ?? hint());
+    renew(details, el("h2", {}, known ? now : "Choose a part of the ring"), known ?? hint());
   }
 
   const element = el(

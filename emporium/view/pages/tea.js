@@ -2,7 +2,7 @@
 
 import { get, paced } from "./api.js";
 import { siblingsCompared } from "./clocks.js";
-import { el, fill, rove } from "./dom.js";
+import { el, fill, refill, rove } from "./dom.js";
 import { count, rating } from "./format.js";
 import { replicas, summary } from "./replicas.js";
 import { changes } from "./state.js";
@@ -10,7 +10,7 @@ import { createTeaForm } from "./teaform.js";
 
 const LISTED = 100;
 const PAUSE_MS = 700;
-const LIST_PAUSE_MS = 2500;
+const LIST_PAUSE_MS = 3000; // the load balancer asks every shard for it
 const SELDOM_MS = 3000; // where more happens than is told
 
 export function createTea({ store, announce }) {
@@ -67,7 +67,7 @@ export function createTea({ store, announce }) {
   function showList() {
     const wanted = filter.value.trim().toLowerCase();
     const fitting = teas.filter((one) => one.tea.toLowerCase().includes(wanted));
-    fill(
+    refill(
       list,
       fitting.map((one, index) => {
         const link = el(

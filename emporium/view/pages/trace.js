@@ -2,14 +2,14 @@
 
 import { get, paced } from "./api.js";
 import { drawDiagram } from "./diagram.js";
-import { el, fill, fold, rove, table } from "./dom.js";
+import { el, fill, fold, refill, renewTables, rove, table } from "./dom.js";
 import { clock, count, rating, seconds, timeOfDay } from "./format.js";
 import { recordedTrace } from "./recorded.js";
 import { saveText, standalone } from "./save.js";
 import { inWords } from "./words.js";
 
 const LISTED = 50;
-const LIST_PAUSE_MS = 1000;
+const LIST_PAUSE_MS = 1500;
 const PAUSE_MS = 400;
 
 export function createTrace({ store, announce }) {
@@ -61,9 +61,8 @@ export function createTrace({ store, announce }) {
 
   function showList() {
     const wanted = filter.value.trim().toLowerCase();
-    const focused = list.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
     const fitting = writes.filter((write) => `${write.tea} ${write.request}`.toLowerCase().includes(wanted));
-    fill(
+    refill(
       list,
       fitting.map((write, index) => {
         const isDelete = write.rating === null || write.rating === undefined;
@@ -77,7 +76,6 @@ export function createTrace({ store, announce }) {
         return el("li", {}, link);
       }),
     );
-    if (focused) [...list.querySelectorAll("a")].find((link) => link.getAttribute("href") === focused)?.focus();
   }
 
   /** Draws the trace, unless it is drawn already. */
@@ -96,8 +94,8 @@ export function createTrace({ store, announce }) {
     rove(drawing, ".event");
     if (focused !== undefined) drawing.querySelector(`[data-index="${focused}"]`)?.focus({ preventScroll: true });
     else fill(words, count(told.events.length, "event"), ". Point at one, or go through them with the arrow keys: it is told here in words. Time runs downwards; the order is true, long gaps are squeezed.");
-    fill(asTable, eventTable(told));
-    saveSvg.disabled = saveJson.disabled = events.hidden = told.events.length === 0;
+    renewTables(asTable, eventTable(told));
+    events.hidden = told.events.length === 0;
     saveSvg.disabled = saveJson.disabled = told.events.length === 0;
   }
 
@@ -147,7 +145,7 @@ export function createTrace({ store, announce }) {
   rove(list, "a");
   new ResizeObserver(() => trace && show(trace)).observe(frame);
   store.hearTrace((told) => {
-    if (element.hidden) return;
+    if (element.hidden || document.visibilityState !== "visible") return;
     if (told.some((event) => event.service === "lb")) refreshList();
     if (request !== null && told.some((event) => event.request === request)) refresh();
   });
