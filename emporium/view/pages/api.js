@@ -10,7 +10,11 @@ export async function get(path) {
 
 /** The JSON that answers this body. Throws Error with the problem's detail. */
 export async function post(path, body, deadline_ms = DEADLINE_MS) {
-  return call(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) }, deadline_ms);
+  return call(
+    path,
+    { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) },
+    deadline_ms,
+  );
 }
 
 /** The same for what starts or ends a process. */

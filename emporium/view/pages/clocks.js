@@ -19,7 +19,12 @@ export function relationInWords(relation, a, b) {
 
 /** The relation as a small mark: sign and word. */
 export function relationMark(relation) {
-  return el("span", { class: `relation is-${relation}` }, el("span", { "aria-hidden": "true" }, SIGNS[relation] ?? "?"), ` ${relation ?? "unknown"}`);
+  return el(
+    "span",
+    { class: `relation is-${relation}` },
+    el("span", { "aria-hidden": "true" }, SIGNS[relation] ?? "?"),
+    ` ${relation ?? "unknown"}`,
+  );
 }
 
 /** A rating with its clock, as a chip: "3 at c0:5". A tombstone says that it is one. */
@@ -64,7 +69,15 @@ export function siblingsCompared(told) {
   const list = el(
     "ul",
     { class: "siblings" },
-    values.map((value, index) => el("li", {}, el("b", { class: "letter" }, letter(index)), sibling(value.rating, value.clock), el("span", { class: "quiet" }, ` on ${value.shards.join(", ")}`))),
+    values.map((value, index) =>
+      el(
+        "li",
+        {},
+        el("b", { class: "letter" }, letter(index)),
+        sibling(value.rating, value.clock),
+        el("span", { class: "quiet" }, ` on ${value.shards.join(", ")}`),
+      ),
+    ),
   );
   if (values.length === 1) return el("div", {}, list, el("p", {}, "One value, and nothing beside it: no siblings."));
   const pairs = (told.pairs ?? []).map((pair, index) => {

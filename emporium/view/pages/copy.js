@@ -7,7 +7,11 @@ const SHOWN_MS = 1500;
 /** {element, show(text)}: the line as text that can be chosen, and the button. */
 export function createLine(text = "", label = "Copy") {
   const code = el("code", {}, text);
-  const button = el("button", { type: "button", class: "plain copy", onclick: copy, "aria-label": `${label}: ${text}` }, "Copy");
+  const button = el(
+    "button",
+    { type: "button", class: "plain copy", onclick: copy, "aria-label": `${label}: ${text}` },
+    "Copy",
+  );
 
   async function copy() {
     try {

@@ -8,7 +8,7 @@ import { inWords } from "./words.js";
 const CLOCK_ENTRIES = 3;
 const LETTER = 7.9; // about the width of one
 
-/** The SVG of this trace ({lanes, events, arrows}), at least `width` wide. `choose(index)` hears which event is looked at. */
+/** The SVG of this trace ({lanes, events, arrows}), at least `width` wide. `choose(index)` hears who is looked at. */
 export function drawDiagram(trace, width, rem, choose) {
   const unit = rem / 16;
   const gutter = 84 * unit;
@@ -16,7 +16,11 @@ export function drawDiagram(trace, width, rem, choose) {
   const space = Math.max(74 * unit, (width - gutter - 60 * unit) / Math.max(1, lanes.length));
   const all = gutter + space * lanes.length + 60 * unit;
   const top = 62 * unit;
-  const scale = timeScale(trace.events.map((event) => event.at), 27 * unit, 4.5 * unit);
+  const scale = timeScale(
+    trace.events.map((event) => event.at),
+    27 * unit,
+    4.5 * unit,
+  );
   const height = top + scale.length + 40 * unit;
   const x = new Map(lanes.map((lane, index) => [lane, gutter + space * (index + 0.5)]));
   const y = scale.places.map((place) => top + place);
@@ -40,8 +44,16 @@ export function drawDiagram(trace, width, rem, choose) {
     svg("text", { class: "time", x: gutter - 12 * unit, y: 24 * unit }, "time ↓"),
     ...lanes.map(drawLane),
     ...y.map((at) => svg("line", { class: "tick", x1: gutter - 6 * unit, x2: all - 8 * unit, y1: at, y2: at })),
-    ...y.map((at, index) => svg("text", { class: "time", x: gutter - 12 * unit, y: at + 4 * unit }, index === 0 ? "0" : `+${seconds(trace.events[index].at - began)}`)),
-    ...scale.gaps.map((gap) => svg("text", { class: "gap", x: gutter - 12 * unit, y: top + gap.at + 4 * unit }, `⋮ ${seconds(gap.seconds)}`)),
+    ...y.map((at, index) =>
+      svg(
+        "text",
+        { class: "time", x: gutter - 12 * unit, y: at + 4 * unit },
+        index === 0 ? "0" : `+${seconds(trace.events[index].at - began)}`,
+      ),
+    ),
+    ...scale.gaps.map((gap) =>
+      svg("text", { class: "gap", x: gutter - 12 * unit, y: top + gap.at + 4 * unit }, `⋮ ${seconds(gap.seconds)}`),
+    ),
     ...trace.arrows.filter((arrow) => trace.events[arrow.from] && trace.events[arrow.to]).map(drawArrow),
     ...events,
   );
@@ -55,7 +67,13 @@ export function drawDiagram(trace, width, rem, choose) {
     return svg(
       "g",
       {},
-      svg("line", { class: isRedis ? "lane-line lane-redis" : "lane-line", x1: at, x2: at, y1: 40 * unit, y2: height - 12 * unit }),
+      svg("line", {
+        class: isRedis ? "lane-line lane-redis" : "lane-line",
+        x1: at,
+        x2: at,
+        y1: 40 * unit,
+        y2: height - 12 * unit,
+      }),
       svg("rect", { class: "lane-head", x: at - wide / 2, y: 8 * unit, width: wide, height: 30 * unit, rx: 7 * unit }),
       svg("text", { class: "lane-name", x: at, y: 28 * unit }, { lb: "lb", q: "queue" }[lane] ?? lane),
     );
@@ -68,12 +86,18 @@ export function drawDiagram(trace, width, rem, choose) {
     const long = Math.hypot(x2 - x1, y2 - y1) || 1;
     const [dx, dy] = [((x2 - x1) / long) * 8 * unit, ((y2 - y1) / long) * 8 * unit];
     const kind = isGossip ? "head-gossip" : "head";
-    return svg("path", { class: isGossip ? "arrow arrow-gossip" : "arrow", d: `M${x1 + dx} ${y1 + dy}L${x2 - dx} ${y2 - dy}`, "marker-end": `url(#${kind})` });
+    return svg("path", {
+      class: isGossip ? "arrow arrow-gossip" : "arrow",
+      d: `M${x1 + dx} ${y1 + dy}L${x2 - dx} ${y2 - dy}`,
+      "marker-end": `url(#${kind})`,
+    });
   }
 
   function drawEvent(event, index) {
     const at = x.get(event.lane);
-    const value = [event.choices?.map(rating).join(", "), clocks(event.clocks, CLOCK_ENTRIES)].filter(Boolean).join(" at ");
+    const value = [event.choices?.map(rating).join(", "), clocks(event.clocks, CLOCK_ENTRIES)]
+      .filter(Boolean)
+      .join(" at ");
     const words = `${label(event)} ${value}`.length * LETTER * unit;
     const { isLeft, drop } = side(index, at, words);
     return svg(
@@ -102,18 +126,24 @@ export function drawDiagram(trace, width, rem, choose) {
 
   /** Where the words of an event stand: away from its arrows if there is room, or else above or below them. */
   function side(index, at, words) {
-    const others = trace.arrows.flatMap(({ from, to }) => (from === index ? [{ other: to }] : to === index ? [{ other: from }] : []));
+    const others = trace.arrows.flatMap(({ from, to }) =>
+      from === index ? [{ other: to }] : to === index ? [{ other: from }] : [],
+    );
     const right = others.filter(({ other }) => x.get(trace.events[other]?.lane) > at);
     const left = others.filter(({ other }) => x.get(trace.events[other]?.lane) < at);
     const [fitsLeft, fitsRight] = [at - gutter > words, all - at - 16 * unit > words];
-    const isLeft = fitsLeft && (!fitsRight || (right.length > left.length));
+    const isLeft = fitsLeft && (!fitsRight || right.length > left.length);
     const crossed = isLeft ? left : right;
     if (crossed.length === 0) return { isLeft, drop: 4 };
     return { isLeft, drop: y[crossed[0].other] > y[index] ? -6 : 15 };
   }
 
   function head(id, kind) {
-    return svg("marker", { id, viewBox: "0 0 10 10", refX: 9, refY: 5, markerWidth: 7, markerHeight: 7, orient: "auto" }, svg("path", { class: kind, d: "M0 0.8L10 5L0 9.2z" }));
+    return svg(
+      "marker",
+      { id, viewBox: "0 0 10 10", refX: 9, refY: 5, markerWidth: 7, markerHeight: 7, orient: "auto" },
+      svg("path", { class: kind, d: "M0 0.8L10 5L0 9.2z" }),
+    );
   }
 }
 
@@ -134,5 +164,7 @@ function label(event) {
 }
 
 function describe(trace) {
-  return `Lanes from left to right: ${trace.lanes.join(", ")}. ${trace.events.length} events, time downwards, not to scale: long gaps are squeezed. The table under it says the same.`;
+  const lanes = `Lanes from left to right: ${trace.lanes.join(", ")}.`;
+  const scale = `${trace.events.length} events, time downwards, not to scale: long gaps are squeezed.`;
+  return `${lanes} ${scale} The table under it says the same.`;
 }

@@ -20,7 +20,9 @@ async function show() {
   const name = named();
   fill(
     tabs,
-    Object.entries(SERVICES).map(([service, words]) => el("li", {}, el("a", { href: `#${service}`, "aria-current": service === name ? "page" : null }, words))),
+    Object.entries(SERVICES).map(([service, words]) =>
+      el("li", {}, el("a", { href: `#${service}`, "aria-current": service === name ? "page" : null }, words)),
+    ),
   );
   try {
     const file = await get(`/openapi/${name}.json`);
@@ -45,26 +47,59 @@ function described(file, name) {
 }
 
 function describedOperation(operation, file) {
-  const parameters = [...(operation.item.parameters ?? []), ...(operation.parameters ?? [])].map((one) => resolved(one, file));
+  const parameters = [...(operation.item.parameters ?? []), ...(operation.parameters ?? [])].map((one) =>
+    resolved(one, file),
+  );
   const body = operation.requestBody ? resolved(operation.requestBody, file) : null;
   const answers = Object.entries(operation.responses ?? {}).map(([status, answer]) => [status, resolved(answer, file)]);
   return el(
     "details",
     { class: "operation panel" },
-    el("summary", {}, el("b", { class: "method" }, operation.method.toUpperCase()), " ", el("code", {}, operation.path), " ", el("span", { class: "quiet" }, operation.summary ?? "")),
+    el(
+      "summary",
+      {},
+      el("b", { class: "method" }, operation.method.toUpperCase()),
+      " ",
+      el("code", {}, operation.path),
+      " ",
+      el("span", { class: "quiet" }, operation.summary ?? ""),
+    ),
     paragraphs(operation.description),
     parameters.length ? el("h3", {}, "Parameters") : null,
-    parameters.length ? el("dl", { class: "pairs" }, parameters.map((one) => [el("dt", {}, el("code", {}, one.name), ` in ${one.in}${one.required ? ", required" : ""}`), el("dd", {}, marked(one.description ?? ""), " ", schemaWords(one.schema, file))])) : null,
+    parameters.length
+      ? el(
+          "dl",
+          { class: "pairs" },
+          parameters.map((one) => [
+            el("dt", {}, el("code", {}, one.name), ` in ${one.in}${one.required ? ", required" : ""}`),
+            el("dd", {}, marked(one.description ?? ""), " ", schemaWords(one.schema, file)),
+          ]),
+        )
+      : null,
     body ? el("h3", {}, "Body") : null,
     body ? contents(body.content, file) : null,
     el("h3", {}, "Answers"),
-    el("dl", { class: "pairs" }, answers.map(([status, answer]) => [el("dt", {}, el("b", {}, status)), el("dd", {}, marked(answer.description ?? ""), headers(answer.headers, file), contents(answer.content, file))])),
+    el(
+      "dl",
+      { class: "pairs" },
+      answers.map(([status, answer]) => [
+        el("dt", {}, el("b", {}, status)),
+        el("dd", {}, marked(answer.description ?? ""), headers(answer.headers, file), contents(answer.content, file)),
+      ]),
+    ),
   );
 }
 
 function headers(told, file) {
   const names = Object.entries(told ?? {});
-  return names.length ? el("p", {}, "Headers: ", names.map(([name, header]) => [el("code", {}, name), ` ${resolved(header, file).description ?? ""} `]).flat()) : null;
+  return names.length
+    ? el(
+        "p",
+        {},
+        "Headers: ",
+        names.map(([name, header]) => [el("code", {}, name), ` ${resolved(header, file).description ?? ""} `]).flat(),
+      )
+    : null;
 }
 
 function contents(content, file) {
@@ -75,13 +110,18 @@ function contents(content, file) {
       {},
       el("p", { class: "quiet" }, type),
       told.schema ? el("div", { class: "schema" }, schemaWords(told.schema, file)) : null,
-      example === undefined ? null : el("pre", { tabindex: "0" }, typeof example === "string" ? example : JSON.stringify(example, null, 2)),
+      example === undefined
+        ? null
+        : el("pre", { tabindex: "0" }, typeof example === "string" ? example : JSON.stringify(example, null, 2)),
     );
   });
 }
 
 function paragraphs(text) {
-  return (text ?? "").split(/\n\s*\n/).filter(Boolean).map((part) => el("p", {}, marked(part)));
+  return (text ?? "")
+    .split(/\n\s*\n/)
+    .filter(Boolean)
+    .map((part) => el("p", {}, marked(part)));
 }
 
 /** Text in which `this` is code. */

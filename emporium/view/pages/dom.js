@@ -2,7 +2,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** An HTML element: el("p", {class: "note", onclick: act}, "text", child). Attributes that are null, undefined or false are left out. */
+/** An HTML element: el("p", {class: "note", onclick: act}, "text", child). What is null, undefined or false is left out. */
 export function el(tag, attributes = {}, ...children) {
   return dressed(document.createElement(tag), attributes, children);
 }
@@ -39,7 +39,7 @@ export function renew(element, ...fresh) {
   if (made.textContent !== element.textContent) fill(element, ...made.childNodes);
 }
 
-/** The same for tables: the frames in which they can be scrolled stay, with the focus and where they were scrolled to. */
+/** The same for tables: the frames in which they are scrolled stay, with the focus and where they stand. */
 export function renewTables(element, ...tables) {
   if (element.children.length !== tables.length) fill(element, tables);
   else tables.forEach((made, index) => renew(element.children[index], ...made.childNodes));
@@ -66,11 +66,26 @@ export function table(caption, heads, rows) {
       "table",
       {},
       el("caption", {}, caption),
-      el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col" }, head)))),
+      el(
+        "thead",
+        {},
+        el(
+          "tr",
+          {},
+          heads.map((head) => el("th", { scope: "col" }, head)),
+        ),
+      ),
       el(
         "tbody",
         {},
-        rows.map(([first, ...others]) => el("tr", {}, el("th", { scope: "row" }, first), others.map((cell) => el("td", {}, cell)))),
+        rows.map(([first, ...others]) =>
+          el(
+            "tr",
+            {},
+            el("th", { scope: "row" }, first),
+            others.map((cell) => el("td", {}, cell)),
+          ),
+        ),
       ),
     ),
   );
@@ -88,7 +103,9 @@ export function rove(group, selector) {
     const all = items();
     const at = all.indexOf(event.target);
     if (at < 0) return;
-    const to = { Home: 0, End: all.length - 1 }[event.key] ?? (event.key in steps ? (at + steps[event.key] + all.length) % all.length : null);
+    const to =
+      { Home: 0, End: all.length - 1 }[event.key] ??
+      (event.key in steps ? (at + steps[event.key] + all.length) % all.length : null);
     if (to === null) return;
     event.preventDefault();
     all[to].focus();

@@ -11,7 +11,13 @@ const COUNTED_S = 10;
 export function movement(event) {
   const leg = { told: "out", put: "out", heard: "on", taken: "on" }[event.event];
   if (!leg || !event.channel) return null;
-  return { channel: event.channel, leg, tea: event.tea ?? "", teller: event.service === "q" ? "queue" : "shard", request: event.request ?? "" };
+  return {
+    channel: event.channel,
+    leg,
+    tea: event.tea ?? "",
+    teller: event.service === "q" ? "queue" : "shard",
+    request: event.request ?? "",
+  };
 }
 
 export function createDots() {
@@ -59,7 +65,10 @@ export function createDots() {
   function start(line, kind, tea, now) {
     if (!line || calm.matches || flying.length >= MOST) return;
     const path = typeof line === "string" ? svg("path", { d: line }) : line;
-    const dot = kind === "write" ? svg("path", { class: "dot-write", d: "M0-6L6 0L0 6L-6 0z" }) : svg("circle", { class: "dot-gossip", r: 6 });
+    const dot =
+      kind === "write"
+        ? svg("path", { class: "dot-write", d: "M0-6L6 0L0 6L-6 0z" })
+        : svg("circle", { class: "dot-gossip", r: 6 });
     const name = flying.length < NAMED ? svg("text", { class: "small dot-name", x: 10, y: -8 }, tea) : null;
     const element = svg("g", {}, dot, name);
     layer.append(element);

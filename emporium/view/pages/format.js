@@ -47,7 +47,8 @@ export function clocks(list, most = Infinity) {
 
 /** The path of a tea; a quote is encoded, too, since curl lines stand in quotes. */
 export function teaPath(tea) {
-  return `/rating/${encodeURIComponent(tea).replace(/[!'()*]/g, (sign) => `%${sign.charCodeAt(0).toString(16).toUpperCase()}`)}`;
+  const encoded = (sign) => `%${sign.charCodeAt(0).toString(16).toUpperCase()}`;
+  return `/rating/${encodeURIComponent(tea).replace(/[!'()*]/g, encoded)}`;
 }
 
 /** The curl line of a write. */

@@ -42,8 +42,17 @@ export function createHealth(store) {
   const verdict = el("p", { class: "verdict" });
   const troubles = el("ul", { class: "troubles" });
   const fact = (name) => ({ name: el("dt", {}, name), value: el("dd", {}, "–") });
-  const facts = { up: fact("shards up"), lag: fact("gossip lag"), waiting: fact("waiting"), siblings: fact("siblings") };
-  const list = el("dl", { class: "facts" }, Object.values(facts).map((one) => el("div", {}, one.name, one.value)));
+  const facts = {
+    up: fact("shards up"),
+    lag: fact("gossip lag"),
+    waiting: fact("waiting"),
+    siblings: fact("siblings"),
+  };
+  const list = el(
+    "dl",
+    { class: "facts" },
+    Object.values(facts).map((one) => el("div", {}, one.name, one.value)),
+  );
   let last = "";
 
   store.hearAging((state) => {
@@ -55,7 +64,10 @@ export function createHealth(store) {
     if (now === last) return;
     last = now;
     fill(verdict, badge(health.mark, health.verdict));
-    fill(troubles, health.troubles.map((trouble) => el("li", { title: trouble.note }, badge(trouble.state, trouble.words))));
+    fill(
+      troubles,
+      health.troubles.map((trouble) => el("li", { title: trouble.note }, badge(trouble.state, trouble.words))),
+    );
   });
   countSiblings(store, (number) => say(facts.siblings.value, number === null ? "not known" : count(number, "tea")));
   return el("div", { class: "health-inner" }, verdict, troubles, list);

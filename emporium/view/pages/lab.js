@@ -8,12 +8,22 @@ import { services } from "./state.js";
 
 const COURSE_PORT = "2500";
 const BREAKING = [
-  { verb: "stop", label: "Stop", command: (name) => `./tea break ${name} --stop`, what: "it hangs: connections are accepted, nothing is answered" },
+  {
+    verb: "stop",
+    label: "Stop",
+    command: (name) => `./tea break ${name} --stop`,
+    what: "it hangs: connections are accepted, nothing is answered",
+  },
   { verb: "kill", label: "Kill", command: (name) => `./tea break ${name}`, what: "its process is gone at once" },
   { verb: "start", label: "Start", command: (name) => `./tea mend ${name}`, what: "it goes on, or starts anew" },
 ];
 const HOLDING = [
-  { verb: "hold", label: "Hold gossip", command: "./tea hold", what: "nothing leaves the queue, and replicas are not compared" },
+  {
+    verb: "hold",
+    label: "Hold gossip",
+    command: "./tea hold",
+    what: "nothing leaves the queue, and replicas are not compared",
+  },
   { verb: "step", label: "Let one through", command: "./tea step", what: "one record may leave the queue" },
   { verb: "play", label: "Play on", command: "./tea play", what: "gossip moves as always" },
 ];
@@ -36,7 +46,13 @@ export function createLab({ store, announce }) {
     fill(said, `… ${body.do} ${body.service ?? "gossip"}: under way`);
     try {
       const told = await postPatiently("/api/lab", body);
-      fill(said, el("b", {}, `✓ ${told.done}`), " ", el("span", { class: "quiet" }, "The same by command: "), el("code", {}, told.command));
+      fill(
+        said,
+        el("b", {}, `✓ ${told.done}`),
+        " ",
+        el("span", { class: "quiet" }, "The same by command: "),
+        el("code", {}, told.command),
+      );
       announce(told.done);
     } catch (error) {
       fill(said, el("b", { class: "trouble" }, `✕ ${error.message}`));
@@ -61,8 +77,21 @@ export function createLab({ store, announce }) {
       all.map((service) => {
         const mark = el("span", {});
         badges.set(service.name, mark);
-        const rows = BREAKING.map((one) => row(one.label, one.what, `${one.command(service.name)}${option}`, () => act({ do: one.verb, service: service.name }), service.name));
-        return el("li", { class: "panel", "data-service": service.name }, el("h3", {}, `${service.name} `, el("span", { class: "quiet" }, service.kind), " ", mark), rows);
+        const rows = BREAKING.map((one) =>
+          row(
+            one.label,
+            one.what,
+            `${one.command(service.name)}${option}`,
+            () => act({ do: one.verb, service: service.name }),
+            service.name,
+          ),
+        );
+        return el(
+          "li",
+          { class: "panel", "data-service": service.name },
+          el("h3", {}, `${service.name} `, el("span", { class: "quiet" }, service.kind), " ", mark),
+          rows,
+        );
       }),
     );
   }
@@ -70,7 +99,10 @@ export function createLab({ store, announce }) {
   function show(state) {
     if (!state.lab) {
       drawn = "";
-      fill(gossip, el("p", {}, "This cluster may not be broken from here. Start it with ", el("code", {}, "./tea up --lab"), "."));
+      fill(
+        gossip,
+        el("p", {}, "This cluster may not be broken from here. Start it with ", el("code", {}, "./tea up --lab"), "."),
+      );
       fill(grid);
       return;
     }
@@ -86,7 +118,11 @@ export function createLab({ store, announce }) {
     "section",
     { class: "view lab-view" },
     el("h1", {}, "Break it"),
-    el("p", {}, "Everything here ends or stops real processes of this cluster, and the store must keep its word all the same. What is killed or stopped stays so until you start it."),
+    el(
+      "p",
+      {},
+      "Everything here ends or stops real processes of this cluster, and the store must keep its word all the same. What is killed or stopped stays so until you start it.",
+    ),
     said,
     gossip,
     grid,

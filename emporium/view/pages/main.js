@@ -72,7 +72,10 @@ async function begin() {
       byId("stale").hidden = since === null;
       document.body.classList.toggle("is-stale", since !== null);
       if (since !== null) {
-        say(byId("stale"), `Stale: the stream was cut at ${timeOfDay(since)}. What you see is from then. Trying to reach it again …`);
+        say(
+          byId("stale"),
+          `Stale: the stream was cut at ${timeOfDay(since)}. What you see is from then. Trying to reach it again …`,
+        );
       } else {
         announce("The stream is back.");
       }

@@ -29,7 +29,11 @@ export function badge(state, word = state) {
   return el(
     "span",
     { class: `badge is-${known(state)}` },
-    svg("svg", { viewBox: "0 0 16 16", class: "badge-mark", "aria-hidden": "true" }, svg("path", { d: SHAPES[known(state)] })),
+    svg(
+      "svg",
+      { viewBox: "0 0 16 16", class: "badge-mark", "aria-hidden": "true" },
+      svg("path", { d: SHAPES[known(state)] }),
+    ),
     word,
   );
 }

@@ -15,8 +15,23 @@ export function mergeSteps(told, rating, entries) {
     el(
       "li",
       {},
-      el("p", {}, "Compare with ", sibling(step.rating, step.clock), ": the incoming one is ", relationMark(step.relation), ". ", el("b", {}, outcome(step.outcome))),
-      el("details", {}, el("summary", {}, "Entry by entry"), el("p", {}, relationInWords(step.relation, "Incoming", "stored")), comparison("incoming", "stored", step.entries)),
+      el(
+        "p",
+        {},
+        "Compare with ",
+        sibling(step.rating, step.clock),
+        ": the incoming one is ",
+        relationMark(step.relation),
+        ". ",
+        el("b", {}, outcome(step.outcome)),
+      ),
+      el(
+        "details",
+        {},
+        el("summary", {}, "Entry by entry"),
+        el("p", {}, relationInWords(step.relation, "Incoming", "stored")),
+        comparison("incoming", "stored", step.entries),
+      ),
     ),
   );
   const after = told.after ?? { choices: [], clocks: [] };
@@ -25,19 +40,31 @@ export function mergeSteps(told, rating, entries) {
     { class: "merge" },
     el("p", {}, "Incoming, at the primary ", el("b", {}, told.primary), ": ", sibling(rating, entries)),
     steps.length ? el("ol", {}, steps) : el("p", {}, "Nothing is stored there that it could be compared with."),
-    el("p", { class: "outcome" }, el("b", {}, OUTCOMES[told.outcome] ?? told.outcome), " What stands then: ", standing(after)),
+    el(
+      "p",
+      { class: "outcome" },
+      el("b", {}, OUTCOMES[told.outcome] ?? told.outcome),
+      " What stands then: ",
+      standing(after),
+    ),
   );
 }
 
 function outcome(word) {
-  return { kept: "The stored one stays beside it.", dropped: "The stored one is dropped." }[word] ?? `${word[0].toUpperCase()}${word.slice(1)}.`;
+  return (
+    { kept: "The stored one stays beside it.", dropped: "The stored one is dropped." }[word] ??
+    `${word[0].toUpperCase()}${word.slice(1)}.`
+  );
 }
 
 function standing(after) {
   if (!after.choices?.length) return "nothing.";
   const mean = after.choices.length > 1 ? ` Their mean, ${after.rating}, is the rating.` : "";
-  return [after.choices.map((choice, index) => [sibling(choice, after.clocks[index]), " "]), mean].flat(2).reduce((box, part) => {
-    box.append(part);
-    return box;
-  }, el("span", {}));
+  return [after.choices.map((choice, index) => [sibling(choice, after.clocks[index]), " "]), mean].flat(2).reduce(
+    (box, part) => {
+      box.append(part);
+      return box;
+    },
+    el("span", {}),
+  );
 }

@@ -11,8 +11,10 @@ export function recordedTrace(text) {
     throw new Error("This file is no JSON.", { cause: error });
   }
   const isText = (value) => typeof value === "string";
-  if (!Array.isArray(told?.lanes) || !told.lanes.every(isText)) throw new Error("This file is no recorded run: it has no lanes.");
-  if (!Array.isArray(told.events) || told.events.length > MOST_EVENTS) throw new Error("This file is no recorded run: it has no events, or too many.");
+  if (!Array.isArray(told?.lanes) || !told.lanes.every(isText))
+    throw new Error("This file is no recorded run: it has no lanes.");
+  if (!Array.isArray(told.events) || told.events.length > MOST_EVENTS)
+    throw new Error("This file is no recorded run: it has no events, or too many.");
   const isEvent = (event) => isText(event?.event) && Number.isFinite(event?.at) && told.lanes.includes(event?.lane);
   const bad = told.events.findIndex((event) => !isEvent(event));
   if (bad >= 0) throw new Error(`This file is no recorded run: event ${bad} has no name, no time or no lane.`);

@@ -13,7 +13,11 @@ const RELATIONS = {
 
 /** One card a shard, in the order of the ring. `told` is the answer of /api/tea. */
 export function replicas(told) {
-  return el("ul", { class: "replicas" }, told.replicas.map((replica) => card(replica, replica.shard === told.primary)));
+  return el(
+    "ul",
+    { class: "replicas" },
+    told.replicas.map((replica) => card(replica, replica.shard === told.primary)),
+  );
 }
 
 /** How many replicas are behind, in words. Pure. */

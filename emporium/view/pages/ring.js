@@ -13,7 +13,12 @@ const EVENTS_SHOWN = 9;
 export function createRing({ store }) {
   const title = svg("title", { id: "ring-title" }, "The ring of shards");
   const description = svg("desc", { id: "ring-description" });
-  const drawing = svg("svg", { class: "ring", role: "group", "aria-labelledby": "ring-title", "aria-describedby": "ring-description" });
+  const drawing = svg("svg", {
+    class: "ring",
+    role: "group",
+    "aria-labelledby": "ring-title",
+    "aria-describedby": "ring-description",
+  });
   const frame = el("div", { class: "ring-frame" }, drawing);
   const details = el("section", { class: "panel", "aria-label": "What is chosen", "aria-live": "off" });
   const events = el("ol", { class: "events" });
@@ -26,7 +31,8 @@ export function createRing({ store }) {
   function choose(name) {
     chosen = name;
     if (store.state) showDetails(store.state);
-    for (const card of drawing.querySelectorAll("[data-name]")) card.classList.toggle("is-chosen", card.dataset.name === name);
+    for (const card of drawing.querySelectorAll("[data-name]"))
+      card.classList.toggle("is-chosen", card.dataset.name === name);
   }
 
   function draw(state) {
@@ -84,7 +90,22 @@ export function createRing({ store }) {
     "section",
     { class: "view ring-view" },
     el("h1", { class: "unseen" }, "The ring"),
-    el("div", { class: "with-side" }, frame, el("aside", { class: "side" }, details, el("section", { class: "panel", "aria-label": "What just happened" }, el("h2", {}, "What just happened"), events))),
+    el(
+      "div",
+      { class: "with-side" },
+      frame,
+      el(
+        "aside",
+        { class: "side" },
+        details,
+        el(
+          "section",
+          { class: "panel", "aria-label": "What just happened" },
+          el("h2", {}, "What just happened"),
+          events,
+        ),
+      ),
+    ),
     fold("The same as tables", asTable),
   );
   rove(drawing, "[data-name]");
@@ -104,12 +125,24 @@ export function createRing({ store }) {
 }
 
 function arrowHead() {
-  const marker = { id: "ring-arrow", viewBox: "0 0 10 10", refX: 8, refY: 5, markerWidth: 8, markerHeight: 8, orient: "auto-start-reverse" };
+  const marker = {
+    id: "ring-arrow",
+    viewBox: "0 0 10 10",
+    refX: 8,
+    refY: 5,
+    markerWidth: 8,
+    markerHeight: 8,
+    orient: "auto-start-reverse",
+  };
   return svg("defs", {}, svg("marker", marker, svg("path", { class: "arrow-head", d: "M0 0.8L10 5L0 9.2z" })));
 }
 
 function hint() {
-  return el("p", {}, "Click a shard or the load balancer, or reach the drawing with Tab and go round it with the arrow keys. Enter shows all that is known of it, Escape closes it.");
+  return el(
+    "p",
+    {},
+    "Click a shard or the load balancer, or reach the drawing with Tab and go round it with the arrow keys. Enter shows all that is known of it, Escape closes it.",
+  );
 }
 
 /** The drawing in words. */
@@ -120,7 +153,11 @@ function describe(state) {
 
 function facts(pairs) {
   const told = pairs.filter(([, value]) => value !== null && value !== undefined && value !== "");
-  return el("dl", { class: "pairs" }, told.map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
+  return el(
+    "dl",
+    { class: "pairs" },
+    told.map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]),
+  );
 }
 
 function detailsOf(state, name) {

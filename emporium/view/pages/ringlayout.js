@@ -5,8 +5,8 @@ const WIDE = 640;
 /**
  * The places: {width, height, isFull, lb, hub, shards, channels}. A place is {x, y, w, h} around its middle.
  *
- * Channel i has the paths of its records: `out` from shard i to the queue, `on` from there to the next shard, and `sent`
- * is the load balancer's path to shard i. `rem` is the height of a letter, since the room that texts take grows with it.
+ * Channel i has the paths of its records: `out` from shard i to the queue, `on` from there to the next shard; a shard
+ * has `sent`, the path from the load balancer. `rem` is the height of a letter: the room that texts take grows with it.
  */
 export function ringLayout(count, width, rem) {
   const unit = rem / 16;
@@ -15,7 +15,9 @@ export function ringLayout(count, width, rem) {
   const slot = isFull ? box(132, 44, unit) : box(62, 34, unit);
   const rows = Math.ceil(count / 2);
   const isOdd = count % 2 === 1 && count > 1; // the last shard stands right under the queue
-  const height = isFull ? Math.max(width * (isOdd ? 0.64 : 0.56), (rows * 150 + 240) * unit) : Math.max(width * 0.8, (rows * 128 + (isOdd ? 240 : 190)) * unit);
+  const height = isFull
+    ? Math.max(width * (isOdd ? 0.64 : 0.56), (rows * 150 + 240) * unit)
+    : Math.max(width * 0.8, (rows * 128 + (isOdd ? 240 : 190)) * unit);
   const lb = { x: width / 2, y: (isFull ? 30 : 26) * unit, ...(isFull ? box(300, 52, unit) : box(150, 48, unit)) };
   const top = lb.y + lb.h / 2 + 14 * unit;
   const middle = { x: width / 2, y: (top + height) / 2 };
@@ -32,11 +34,17 @@ export function ringLayout(count, width, rem) {
 
   const turn = (2 * Math.PI) / count;
   const first = -Math.PI / 2 - turn / 2; // so that the load balancer stands over a gap
-  const shards = Array.from({ length: count }, (_, index) => ({ ...onEllipse(middle, far, first + index * turn), ...card }));
-  const channels = count < 2 ? [] : shards.map((shard, index) => {
-    const place = { ...onEllipse(middle, reach, first + (index + 0.5) * turn), ...slot };
-    return { ...place, out: bow(shard, place, middle), on: bow(place, shards[(index + 1) % count], middle) };
-  });
+  const shards = Array.from({ length: count }, (_, index) => ({
+    ...onEllipse(middle, far, first + index * turn),
+    ...card,
+  }));
+  const channels =
+    count < 2
+      ? []
+      : shards.map((shard, index) => {
+          const place = { ...onEllipse(middle, reach, first + (index + 0.5) * turn), ...slot };
+          return { ...place, out: bow(shard, place, middle), on: bow(place, shards[(index + 1) % count], middle) };
+        });
   for (const shard of shards) shard.sent = bow(lb, shard, shard);
   return { width, height, unit, isFull, lb, hub, shards, channels };
 }

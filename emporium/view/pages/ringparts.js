@@ -15,14 +15,37 @@ export function drawShard(place, layout, name, choose) {
   const line = (row) => top + row * unit;
   const mark = shape(left + pad, line(10), 15 * unit);
   const label = svg("text", { class: "name", x: left + pad + 22 * unit, y: line(23) }, name);
-  const word = svg("text", isFull ? { class: "word", x: left + place.w - pad, y: line(23), "text-anchor": "end" } : { class: "word", x: left + pad, y: line(42) });
+  const word = svg(
+    "text",
+    isFull
+      ? { class: "word", x: left + place.w - pad, y: line(23), "text-anchor": "end" }
+      : { class: "word", x: left + pad, y: line(42) },
+  );
   const load = isFull ? svg("text", { class: "small", x: left + pad, y: line(45) }) : null;
   const digest = drawDigest(left + pad, line(isFull ? 58 : 50), place.w - 2 * pad, layout);
-  const stripe = svg("line", { class: "stripe", x1: left, x2: left + place.w, y1: line(isFull ? 80 : 66), y2: line(isFull ? 80 : 66) });
+  const stripe = svg("line", {
+    class: "stripe",
+    x1: left,
+    x2: left + place.w,
+    y1: line(isFull ? 80 : 66),
+    y2: line(isFull ? 80 : 66),
+  });
   const redisMark = shape(left + pad, line(isFull ? 88 : 72), 12 * unit);
   const redisWord = svg("text", { class: "small", x: left + pad + 18 * unit, y: line(isFull ? 99 : 83) });
   const frame = svg("rect", { class: "frame", x: left, y: top, width: place.w, height: place.h, rx: 10 * unit });
-  const element = pick(name, choose, frame, mark.element, label, word, load, digest.elements, stripe, redisMark.element, redisWord);
+  const element = pick(
+    name,
+    choose,
+    frame,
+    mark.element,
+    label,
+    word,
+    load,
+    digest.elements,
+    stripe,
+    redisMark.element,
+    redisWord,
+  );
 
   function show(shard, redis) {
     element.setAttribute("class", `part shard is-${known(shard.state)}`);
@@ -34,7 +57,14 @@ export function drawShard(place, layout, name, choose) {
     redisMark.show(redis?.state ?? "down");
     redisWord.setAttribute("class", `small redis is-${known(redis?.state)}`);
     redisMark.element.setAttribute("class", `mark is-${known(redis?.state)}`);
-    say(redisWord, redis ? (isFull && redis.state === "up" && redis.keys !== null ? `Redis ${redis.name} up, ${redis.keys} keys` : `${isFull ? "Redis " : ""}${redis.name} ${redis.state}`) : "no Redis");
+    say(
+      redisWord,
+      redis
+        ? isFull && redis.state === "up" && redis.keys !== null
+          ? `Redis ${redis.name} up, ${redis.keys} keys`
+          : `${isFull ? "Redis " : ""}${redis.name} ${redis.state}`
+        : "no Redis",
+    );
     element.setAttribute(
       "aria-label",
       `${name} ${shard.state}${shard.note ? `, ${shard.note}` : ""}, ${loadOf(shard)}, digest ${digestOf(shard)}, its Redis ${redis?.state ?? "unknown"}`,
@@ -82,12 +112,30 @@ export function drawChannel(place, { unit, isFull }, name) {
   const out = svg("path", { class: "gossip-line", d: place.out, "marker-end": "url(#ring-arrow)" });
   const on = svg("path", { class: "gossip-line", d: place.on, "marker-end": "url(#ring-arrow)" });
   const frame = svg("rect", { class: "frame", x: left, y: top, width: place.w, height: place.h, rx: 6 * unit });
-  const depth = svg("text", { class: "small strong", x: place.x, y: top + (isFull ? 18 : 15) * unit, "text-anchor": "middle" });
+  const depth = svg("text", {
+    class: "small strong",
+    x: place.x,
+    y: top + (isFull ? 18 : 15) * unit,
+    "text-anchor": "middle",
+  });
   const age = svg("text", { class: "small", x: place.x, y: top + (isFull ? 36 : 29) * unit, "text-anchor": "middle" });
   const cells = Array.from({ length: CELLS }, (_, index) =>
-    svg("rect", { class: "cell", x: left + (6 + index * 9) * unit, y: top - 9 * unit, width: 7 * unit, height: 7 * unit, rx: 1.5 * unit, visibility: "hidden" }),
+    svg("rect", {
+      class: "cell",
+      x: left + (6 + index * 9) * unit,
+      y: top - 9 * unit,
+      width: 7 * unit,
+      height: 7 * unit,
+      rx: 1.5 * unit,
+      visibility: "hidden",
+    }),
   );
-  const moved = svg("text", { class: "small moved", x: place.x, y: top + place.h + 13 * unit, "text-anchor": "middle" });
+  const moved = svg("text", {
+    class: "small moved",
+    x: place.x,
+    y: top + place.h + 13 * unit,
+    "text-anchor": "middle",
+  });
   const title = svg("title", {});
   const element = svg("g", { class: "part channel" }, title, frame, depth, age, isFull ? cells : [], moved);
 
@@ -99,7 +147,12 @@ export function drawChannel(place, { unit, isFull }, name) {
     say(depth, isKnown ? (isFull ? `${name}: ${waiting} waiting` : `${name}: ${waiting}`) : `${name}: ?`);
     say(age, isKnown ? ageOf(channel, isFull) : "unknown");
     cells.forEach((cell, index) => cell.setAttribute("visibility", isKnown && index < waiting ? "visible" : "hidden"));
-    say(title, isKnown ? `Channel ${name}: ${waiting} waiting${channel.oldest_age_s === null ? "" : `, the oldest for ${seconds(channel.oldest_age_s)}`}` : `Channel ${name}: unknown`);
+    say(
+      title,
+      isKnown
+        ? `Channel ${name}: ${waiting} waiting${channel.oldest_age_s === null ? "" : `, the oldest for ${seconds(channel.oldest_age_s)}`}`
+        : `Channel ${name}: unknown`,
+    );
   }
   return { element, lines: [out, on], out, on, show, sayMoved: (text) => say(moved, text) };
 }
@@ -113,7 +166,11 @@ function ageOf(channel, isFull) {
 export function drawHub({ hub, unit, isFull }) {
   const frame = svg("circle", { class: "frame", cx: hub.x, cy: hub.y, r: hub.r });
   const mark = shape(hub.x - 7 * unit, hub.y - (isFull ? 40 : 26) * unit, 14 * unit);
-  const name = svg("text", { class: "name", x: hub.x, y: hub.y - (isFull ? 6 : -3) * unit, "text-anchor": "middle" }, isFull ? "queue q" : "q");
+  const name = svg(
+    "text",
+    { class: "name", x: hub.x, y: hub.y - (isFull ? 6 : -3) * unit, "text-anchor": "middle" },
+    isFull ? "queue q" : "q",
+  );
   const word = svg("text", { class: "word", x: hub.x, y: hub.y + (isFull ? 15 : 19) * unit, "text-anchor": "middle" });
   const kept = svg("text", { class: "small", x: hub.x, y: hub.y + 35 * unit, "text-anchor": "middle" });
   const title = svg("title", {});
@@ -136,9 +193,17 @@ export function drawLoadBalancer({ lb, unit, isFull }, choose) {
   const top = lb.y - lb.h / 2;
   const frame = svg("rect", { class: "frame", x: left, y: top, width: lb.w, height: lb.h, rx: 10 * unit });
   const mark = shape(left + 10 * unit, top + 8 * unit, 15 * unit);
-  const name = svg("text", { class: "name", x: left + 32 * unit, y: top + 21 * unit }, isFull ? "load balancer lb" : "lb");
+  const name = svg(
+    "text",
+    { class: "name", x: left + 32 * unit, y: top + 21 * unit },
+    isFull ? "load balancer lb" : "lb",
+  );
   const word = svg("text", { class: "word", x: left + lb.w - 10 * unit, y: top + 21 * unit, "text-anchor": "end" });
-  const what = svg("text", { class: "small", x: left + 10 * unit, y: top + 41 * unit }, isFull ? "sends each tea to its primary" : "");
+  const what = svg(
+    "text",
+    { class: "small", x: left + 10 * unit, y: top + 41 * unit },
+    isFull ? "sends each tea to its primary" : "",
+  );
   const element = pick("lb", choose, frame, mark.element, name, word, what);
 
   function show(service) {

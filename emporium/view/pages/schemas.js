@@ -26,7 +26,13 @@ export function schemaWords(schema, file, depth = 0) {
   const told = now.description ? [" ", now.description] : [];
   const several = now.oneOf ?? now.anyOf ?? now.allOf;
   if (depth < DEEPEST && several) {
-    parts.push(el("ul", {}, several.map((one) => el("li", {}, schemaWords(one, file, depth + 1)))));
+    parts.push(
+      el(
+        "ul",
+        {},
+        several.map((one) => el("li", {}, schemaWords(one, file, depth + 1))),
+      ),
+    );
   }
   if (depth < DEEPEST && now.properties) {
     const must = new Set(now.required ?? []);
@@ -34,12 +40,22 @@ export function schemaWords(schema, file, depth = 0) {
       el(
         "ul",
         { class: "members" },
-        Object.entries(now.properties).map(([member, one]) => el("li", {}, el("code", {}, member), must.has(member) ? " " : " (may be missing) ", schemaWords(one, file, depth + 1))),
+        Object.entries(now.properties).map(([member, one]) =>
+          el(
+            "li",
+            {},
+            el("code", {}, member),
+            must.has(member) ? " " : " (may be missing) ",
+            schemaWords(one, file, depth + 1),
+          ),
+        ),
       ),
     );
   }
-  if (depth < DEEPEST && now.items) parts.push(el("ul", {}, el("li", {}, "each: ", schemaWords(now.items, file, depth + 1))));
-  if (depth < DEEPEST && typeof now.additionalProperties === "object") parts.push(el("ul", {}, el("li", {}, "each member: ", schemaWords(now.additionalProperties, file, depth + 1))));
+  if (depth < DEEPEST && now.items)
+    parts.push(el("ul", {}, el("li", {}, "each: ", schemaWords(now.items, file, depth + 1))));
+  if (depth < DEEPEST && typeof now.additionalProperties === "object")
+    parts.push(el("ul", {}, el("li", {}, "each member: ", schemaWords(now.additionalProperties, file, depth + 1))));
   return el("span", {}, parts[0], told, parts.slice(1));
 }
 
@@ -49,9 +65,12 @@ export function kind(schema) {
   const words = [types.join(" or ")];
   if (schema.const !== undefined) words.push(`always ${JSON.stringify(schema.const)}`);
   if (schema.enum) words.push(`one of ${schema.enum.map((one) => JSON.stringify(one)).join(", ")}`);
-  if (schema.minimum !== undefined || schema.maximum !== undefined) words.push(`${schema.minimum ?? "any"} to ${schema.maximum ?? "any"}`);
-  if (schema.minLength !== undefined || schema.maxLength !== undefined) words.push(`${schema.minLength ?? 0} to ${schema.maxLength ?? "any number of"} characters`);
-  if (schema.minItems !== undefined || schema.maxItems !== undefined) words.push(`${schema.minItems ?? 0} to ${schema.maxItems ?? "any number of"} items`);
+  if (schema.minimum !== undefined || schema.maximum !== undefined)
+    words.push(`${schema.minimum ?? "any"} to ${schema.maximum ?? "any"}`);
+  if (schema.minLength !== undefined || schema.maxLength !== undefined)
+    words.push(`${schema.minLength ?? 0} to ${schema.maxLength ?? "any number of"} characters`);
+  if (schema.minItems !== undefined || schema.maxItems !== undefined)
+    words.push(`${schema.minItems ?? 0} to ${schema.maxItems ?? "any number of"} items`);
   if (schema.pattern) words.push(`like ${schema.pattern}`);
   if (schema.default !== undefined) words.push(`${JSON.stringify(schema.default)} if missing`);
   if (schema.oneOf || schema.anyOf) words.push("one of");

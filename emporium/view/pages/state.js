@@ -45,7 +45,10 @@ export function createStore(first) {
 /** The state with all that waits so many seconds older. Pure. */
 export function aged(state, seconds) {
   const older = (age) => (age === null || age === undefined ? age : age + seconds);
-  const channels = (state.queue?.channels ?? []).map((channel) => ({ ...channel, oldest_age_s: older(channel.oldest_age_s) }));
+  const channels = (state.queue?.channels ?? []).map((channel) => ({
+    ...channel,
+    oldest_age_s: older(channel.oldest_age_s),
+  }));
   const shards = state.shards.map((shard) => ({ ...shard, lag_s: older(shard.lag_s) }));
   return { ...state, shards, queue: state.queue ? { ...state.queue, channels } : state.queue };
 }

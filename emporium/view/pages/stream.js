@@ -3,7 +3,7 @@
 const SILENCE_MS = 15000; // a state comes at least every 10 s
 const AGAIN_MS = 1000;
 
-/** Opens the stream. `onState` and `onTrace` get what comes, `onStale(since or null)` when it is cut and when it is back. */
+/** Opens the stream. `onState` and `onTrace` get what comes, `onStale(since)` that it is cut, `onStale(null)` that it is back. */
 export function openStream(url, { onState, onTrace, onStale }) {
   let source = null;
   let silence = null;

@@ -17,7 +17,15 @@ export function createTea({ store, announce }) {
   let tea = null;
   let teas = [];
   let last = "";
-  const filter = el("input", { id: "tea-name", type: "search", autocomplete: "off", spellcheck: "false", placeholder: "oolong", oninput: showList, maxlength: 255 });
+  const filter = el("input", {
+    id: "tea-name",
+    type: "search",
+    autocomplete: "off",
+    spellcheck: "false",
+    placeholder: "oolong",
+    oninput: showList,
+    maxlength: 255,
+  });
   const list = el("ul", { class: "tea-list" });
   const note = el("p", { class: "quiet" });
   const heading = el("h1", {}, "A tea");
@@ -33,14 +41,26 @@ export function createTea({ store, announce }) {
     side,
     el("h2", {}, "Strong and weak, beside each other"),
     form.reads,
-    el("div", { class: "two" }, form.form, el("section", { class: "panel", "aria-label": "Siblings, clock by clock" }, el("h2", {}, "Siblings, clock by clock"), compared)),
+    el(
+      "div",
+      { class: "two" },
+      form.form,
+      el(
+        "section",
+        { class: "panel", "aria-label": "Siblings, clock by clock" },
+        el("h2", {}, "Siblings, clock by clock"),
+        compared,
+      ),
+    ),
   );
 
   const refreshList = paced(async () => {
     try {
       const told = await get(`/api/teas?max=${LISTED}`);
       teas = told.teas;
-      note.textContent = told.complete ? count(teas.length, "tea") : `${count(teas.length, "tea")} shown, there are more or some could not be asked. Any other can be entered above.`;
+      note.textContent = told.complete
+        ? count(teas.length, "tea")
+        : `${count(teas.length, "tea")} shown, there are more or some could not be asked. Any other can be entered above.`;
     } catch (error) {
       note.textContent = error.message;
     }
@@ -72,9 +92,17 @@ export function createTea({ store, announce }) {
       fitting.map((one, index) => {
         const link = el(
           "a",
-          { href: `#tea/${encodeURIComponent(one.tea)}`, tabindex: index === 0 ? 0 : -1, "aria-current": one.tea === tea ? "true" : null },
+          {
+            href: `#tea/${encodeURIComponent(one.tea)}`,
+            tabindex: index === 0 ? 0 : -1,
+            "aria-current": one.tea === tea ? "true" : null,
+          },
           el("span", { class: "tea-name" }, one.tea),
-          el("span", { class: "quiet" }, one.siblings > 1 ? `${rating(one.rating)}, ${one.siblings} siblings` : rating(one.rating)),
+          el(
+            "span",
+            { class: "quiet" },
+            one.siblings > 1 ? `${rating(one.rating)}, ${one.siblings} siblings` : rating(one.rating),
+          ),
         );
         return el("li", {}, link);
       }),
@@ -88,7 +116,11 @@ export function createTea({ store, announce }) {
     fill(side, replicas(told));
     fill(compared, siblingsCompared(told.siblings));
     if (!isFirst) [...compared.querySelectorAll("details")].forEach((pair, index) => (pair.open = opened.has(index)));
-    form.known([...told.replicas.map((replica) => replica.clock), ...told.siblings.values.map((value) => value.clock)].filter(Boolean));
+    form.known(
+      [...told.replicas.map((replica) => replica.clock), ...told.siblings.values.map((value) => value.clock)].filter(
+        Boolean,
+      ),
+    );
   }
 
   function choose(name) {
@@ -128,7 +160,18 @@ export function createTea({ store, announce }) {
   const element = el(
     "section",
     { class: "view tea-view" },
-    el("div", { class: "with-list" }, el("aside", { class: "list-side panel" }, search, note, list), el("div", { class: "main-side" }, heading, chosen, el("p", { class: "choose-hint" }, "Choose a tea from the list, or enter any name: it need not be there yet."))),
+    el(
+      "div",
+      { class: "with-list" },
+      el("aside", { class: "list-side panel" }, search, note, list),
+      el(
+        "div",
+        { class: "main-side" },
+        heading,
+        chosen,
+        el("p", { class: "choose-hint" }, "Choose a tea from the list, or enter any name: it need not be there yet."),
+      ),
+    ),
   );
   // Each look asks all shards: only where something about this tea was told, or a service came or went.
   const isSeen = () => !element.hidden && document.visibilityState === "visible";

@@ -10,19 +10,32 @@ import { mergeSteps } from "./mergesteps.js";
 
 const PAUSE_MS = 250;
 
-/** The parts of a tea's page that ask: {reads, form, choose(tea), known(clocks)}. `onDone()` after each that changes something. */
+/** The parts of a tea's page that ask: {reads, form, choose(tea), known(clocks)}. `onDone()` is called after each. */
 export function createTeaForm({ store, announce, onDone }) {
   let tea = null;
   let clocks = [];
   const base = () => store.state?.lb?.url ?? "http://localhost:2500";
 
-  const number = el("input", { id: "rating", type: "number", step: "any", min: -1e6, max: 1e6, value: 3, required: true, oninput: () => changed() });
+  const number = el("input", {
+    id: "rating",
+    type: "number",
+    step: "any",
+    min: -1e6,
+    max: 1e6,
+    value: 3,
+    required: true,
+    oninput: () => changed(),
+  });
   const editor = createClockEditor({ onChange: () => changed(), known: () => clocks });
   const line = createLine("", "Copy the curl line of this write");
   const merge = el("div", { class: "merge-box" });
   const written = el("div", { class: "answer", "aria-live": "polite" });
   const write = el("button", { class: "main" }, "Write");
-  const remove = el("button", { type: "button", class: "danger", onclick: () => ask("delete", { tea }, written) }, "Delete");
+  const remove = el(
+    "button",
+    { type: "button", class: "danger", onclick: () => ask("delete", { tea }, written) },
+    "Delete",
+  );
   const removeLine = createLine("", "Copy the curl line of the delete");
 
   const form = el(
@@ -46,9 +59,21 @@ export function createTeaForm({ store, announce, onDone }) {
   function reader(consistency, name, words) {
     const answer = el("div", { class: "answer", "aria-live": "polite" }, el("p", { class: "quiet" }, "Not asked yet."));
     const curl = createLine("", `Copy the curl line of the ${name.toLowerCase()}`);
-    const button = el("button", { type: "button", onclick: () => ask("read", { tea, consistency }, answer) }, `Read ${consistency === "weak" ? "weakly" : "strongly"}`);
+    const button = el(
+      "button",
+      { type: "button", onclick: () => ask("read", { tea, consistency }, answer) },
+      `Read ${consistency === "weak" ? "weakly" : "strongly"}`,
+    );
     return {
-      element: el("section", { class: "panel" }, el("h3", {}, name), el("p", {}, words), el("p", { class: "buttons" }, button), curl.element, answer),
+      element: el(
+        "section",
+        { class: "panel" },
+        el("h3", {}, name),
+        el("p", {}, words),
+        el("p", { class: "buttons" }, button),
+        curl.element,
+        answer,
+      ),
       begin() {
         curl.show(curlPlain("GET", base(), tea, consistency));
         fill(answer, el("p", { class: "quiet" }, "Not asked yet."));
@@ -129,11 +154,33 @@ function answered(told) {
   return el(
     "div",
     { class: isGood ? "told" : "told trouble" },
-    el("p", {}, el("b", {}, `${isGood ? "✓" : "✕"} ${told.status}`), outcome ? ` ${outcome}` : "", " ", el("span", { class: "quiet" }, `in ${Math.round(told.took_ms * 10) / 10} ms`)),
-    body.rating !== undefined ? el("p", {}, "rating ", el("b", { class: "figure" }, body.choices?.length === 0 ? "none" : ratingWords(body.rating))) : null,
-    (body.choices ?? []).length ? el("ul", { class: "plain-list" }, body.choices.map((choice, index) => el("li", {}, sibling(choice, body.clocks[index])))) : null,
+    el(
+      "p",
+      {},
+      el("b", {}, `${isGood ? "✓" : "✕"} ${told.status}`),
+      outcome ? ` ${outcome}` : "",
+      " ",
+      el("span", { class: "quiet" }, `in ${Math.round(told.took_ms * 10) / 10} ms`),
+    ),
+    body.rating !== undefined
+      ? el(
+          "p",
+          {},
+          "rating ",
+          el("b", { class: "figure" }, body.choices?.length === 0 ? "none" : ratingWords(body.rating)),
+        )
+      : null,
+    (body.choices ?? []).length
+      ? el(
+          "ul",
+          { class: "plain-list" },
+          body.choices.map((choice, index) => el("li", {}, sibling(choice, body.clocks[index]))),
+        )
+      : null,
     body.detail ? el("p", {}, body.detail) : null,
-    told.headers?.["X-Clock"] ? el("p", { class: "quiet" }, "X-Clock: ", el("code", {}, told.headers["X-Clock"])) : null,
+    told.headers?.["X-Clock"]
+      ? el("p", { class: "quiet" }, "X-Clock: ", el("code", {}, told.headers["X-Clock"]))
+      : null,
     id && outcome ? el("p", {}, el("a", { href: `#trace/${encodeURIComponent(id)}` }, "See it travel")) : null,
     told.curl ? createLine(told.curl, "Copy the curl line of what was asked").element : null,
   );

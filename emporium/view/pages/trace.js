@@ -18,16 +18,47 @@ export function createTrace({ store, announce }) {
   let writes = [];
   let last = "";
   let drawnWidth = 0;
-  const filter = el("input", { id: "write-filter", type: "search", autocomplete: "off", spellcheck: "false", oninput: showList });
+  const filter = el("input", {
+    id: "write-filter",
+    type: "search",
+    autocomplete: "off",
+    spellcheck: "false",
+    oninput: showList,
+  });
   const list = el("ul", { class: "tea-list" });
   const note = el("p", { class: "quiet" });
   const heading = el("h1", {}, "A write on its way");
-  const origin = el("p", {}, "Choose a write from the list, or open a recorded run. A write that you make under Tea leads here, too.");
+  const origin = el(
+    "p",
+    {},
+    "Choose a write from the list, or open a recorded run. A write that you make under Tea leads here, too.",
+  );
   const words = el("p", { class: "event-words" });
-  const frame = el("div", { class: "diagram-frame scroll", tabindex: "0", role: "region", "aria-label": "Space-time diagram" });
+  const frame = el("div", {
+    class: "diagram-frame scroll",
+    tabindex: "0",
+    role: "region",
+    "aria-label": "Space-time diagram",
+  });
   const asTable = el("div", {});
-  const saveSvg = el("button", { type: "button", disabled: true, onclick: async () => saveText(`${fileName()}.svg`, await standalone(frame.firstElementChild), "image/svg+xml") }, "Save as SVG");
-  const saveJson = el("button", { type: "button", disabled: true, onclick: () => saveText(`${fileName()}.json`, JSON.stringify(trace, null, 1), "application/json") }, "Save as JSON");
+  const saveSvg = el(
+    "button",
+    {
+      type: "button",
+      disabled: true,
+      onclick: async () => saveText(`${fileName()}.svg`, await standalone(frame.firstElementChild), "image/svg+xml"),
+    },
+    "Save as SVG",
+  );
+  const saveJson = el(
+    "button",
+    {
+      type: "button",
+      disabled: true,
+      onclick: () => saveText(`${fileName()}.json`, JSON.stringify(trace, null, 1), "application/json"),
+    },
+    "Save as JSON",
+  );
   const file = el("input", { id: "recorded", type: "file", accept: ".json,application/json", onchange: openFile });
   const events = fold("The same as a table", asTable);
   events.hidden = true;
@@ -39,7 +70,9 @@ export function createTrace({ store, announce }) {
   const refreshList = paced(async () => {
     try {
       writes = (await get(`/api/writes?max=${LISTED}`)).writes;
-      note.textContent = writes.length ? `The newest ${count(writes.length, "write")}` : "No write yet. Make one under Tea.";
+      note.textContent = writes.length
+        ? `The newest ${count(writes.length, "write")}`
+        : "No write yet. Make one under Tea.";
     } catch (error) {
       note.textContent = error.message;
     }
@@ -69,9 +102,17 @@ export function createTrace({ store, announce }) {
         const what = isDelete ? "deleted" : `${rating(write.rating)} at ${clock(write.clock, 2)}`;
         const link = el(
           "a",
-          { href: `#trace/${encodeURIComponent(write.request)}`, tabindex: index === 0 ? 0 : -1, "aria-current": write.request === request ? "true" : null },
+          {
+            href: `#trace/${encodeURIComponent(write.request)}`,
+            tabindex: index === 0 ? 0 : -1,
+            "aria-current": write.request === request ? "true" : null,
+          },
           el("span", { class: "tea-name" }, write.tea),
-          el("span", { class: "quiet" }, `${what}, ${timeOfDay(write.at)}${write.status && write.status !== 200 ? `, ${write.status}` : ""}${write.outcome ? `, ${write.outcome}` : ""}`),
+          el(
+            "span",
+            { class: "quiet" },
+            `${what}, ${timeOfDay(write.at)}${write.status && write.status !== 200 ? `, ${write.status}` : ""}${write.outcome ? `, ${write.outcome}` : ""}`,
+          ),
         );
         return el("li", {}, link);
       }),
@@ -93,7 +134,12 @@ export function createTrace({ store, announce }) {
     fill(frame, drawing);
     rove(drawing, ".event");
     if (focused !== undefined) drawing.querySelector(`[data-index="${focused}"]`)?.focus({ preventScroll: true });
-    else fill(words, count(told.events.length, "event"), ". Point at one, or go through them with the arrow keys: it is told here in words. Time runs downwards; the order is true, long gaps are squeezed.");
+    else
+      fill(
+        words,
+        count(told.events.length, "event"),
+        ". Point at one, or go through them with the arrow keys: it is told here in words. Time runs downwards; the order is true, long gaps are squeezed.",
+      );
     renewTables(asTable, eventTable(told));
     events.hidden = told.events.length === 0;
     saveSvg.disabled = saveJson.disabled = told.events.length === 0;
@@ -101,8 +147,13 @@ export function createTrace({ store, announce }) {
 
   function choose(index) {
     const event = trace.events[index];
-    fill(words, el("b", {}, `${timeOfDay(event.at, 3)}, +${seconds(event.at - trace.events[0].at)}: `), `${inWords(event)}.`);
-    for (const one of frame.querySelectorAll(".event")) one.classList.toggle("is-chosen", Number(one.dataset.index) === index);
+    fill(
+      words,
+      el("b", {}, `${timeOfDay(event.at, 3)}, +${seconds(event.at - trace.events[0].at)}: `),
+      `${inWords(event)}.`,
+    );
+    for (const one of frame.querySelectorAll(".event"))
+      one.classList.toggle("is-chosen", Number(one.dataset.index) === index);
   }
 
   async function openFile() {
@@ -129,13 +180,27 @@ export function createTrace({ store, announce }) {
     el(
       "div",
       { class: "with-list" },
-      el("aside", { class: "list-side panel" }, el("label", { for: "write-filter" }, "Find a write"), filter, note, list),
+      el(
+        "aside",
+        { class: "list-side panel" },
+        el("label", { for: "write-filter" }, "Find a write"),
+        filter,
+        note,
+        list,
+      ),
       el(
         "div",
         { class: "main-side" },
         heading,
         origin,
-        el("p", { class: "buttons" }, saveSvg, saveJson, el("label", { class: "file", for: "recorded" }, "Open a recorded run"), file),
+        el(
+          "p",
+          { class: "buttons" },
+          saveSvg,
+          saveJson,
+          el("label", { class: "file", for: "recorded" }, "Open a recorded run"),
+          file,
+        ),
         words,
         frame,
         events,
@@ -169,6 +234,11 @@ function eventTable(trace) {
   return table(
     "The events in their order",
     ["time", "where", "what", "clocks"],
-    trace.events.map((event) => [`+${seconds(event.at - began)}`, event.lane, inWords(event), el("code", {}, (event.clocks ?? []).map((entries) => `{${clock(entries)}}`).join(" "))]),
+    trace.events.map((event) => [
+      `+${seconds(event.at - began)}`,
+      event.lane,
+      inWords(event),
+      el("code", {}, (event.clocks ?? []).map((entries) => `{${clock(entries)}}`).join(" ")),
+    ]),
   );
 }

@@ -21,9 +21,11 @@ export function inWords(event) {
 
 const SENTENCES = {
   received: (event, tea) => `received ${event.method ?? "a request"} for ${tea}`,
-  sent: (event, tea) => `sent ${tea} to ${event.peer ?? "its primary"}${event.together > 1 ? `, together with ${event.together - 1} more` : ""}`,
+  sent: (event, tea) =>
+    `sent ${tea} to ${event.peer ?? "its primary"}${event.together > 1 ? `, together with ${event.together - 1} more` : ""}`,
   answered: (event, tea) => `answered ${event.status ?? ""} for ${tea}${event.outcome ? ` (${event.outcome})` : ""}`,
-  arrived: (event, tea) => `was asked to ${{ PUT: "write", DELETE: "delete", GET: "read" }[event.method] ?? "handle"} ${tea}`,
+  arrived: (event, tea) =>
+    `was asked to ${{ PUT: "write", DELETE: "delete", GET: "read" }[event.method] ?? "handle"} ${tea}`,
   merged: (event, tea) => `merged ${tea}: ${MERGED[event.outcome] ?? event.outcome ?? "done"}`,
   stored: (event, tea) => `stored ${tea} in ${event.peer ?? "its Redis"}`,
   remembered: (event, tea) => `remembers ${tea} for gossip, its digest is at ${event.digest ?? "?"}`,
