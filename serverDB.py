@@ -302,6 +302,7 @@ class Shard:
             while self._can_gossip():
                 with self.turn:
                     found = self.store.load([])
+                    self._tend(found)
                     if found.due_count in (0, last_count):  # all is told, or nothing more can be
                         return
                     last_count = found.due_count
