@@ -385,7 +385,7 @@ def test_a_trace_is_saved_and_opened_again(visits, rate, tmp_path):
 # ---- what dies while someone watches
 
 
-def test_what_is_killed_says_down_within_3_s_and_in_the_first_state_of_a_new_page(visits):
+def test_what_is_killed_or_hangs_says_so_within_3_s_and_in_the_first_state_of_a_new_page(visits):
     breaking, page = visits.open("/#break"), visits.go("#ring")
     expect_state(page, "db1", "up")
 
@@ -405,15 +405,6 @@ def test_what_is_killed_says_down_within_3_s_and_in_the_first_state_of_a_new_pag
     new.context.close()
     visits.errors.clear()  # the browser complains of the stream that this test withheld
 
-    lab(breaking, "db1", "Start")
-    expect_state(page, "db1", "up")
-    expect(page.locator("#health")).not_to_contain_text("db1")
-
-
-def test_what_hangs_is_slow_and_a_redis_and_the_queue_can_be_down(visits):
-    breaking, page = visits.open("/#break"), visits.go("#ring")
-    expect_state(page, "db2", "up")
-
     lab(breaking, "db2", "Stop")
     lab(breaking, "r0", "Kill")
     lab(breaking, "q", "Kill")
@@ -423,7 +414,7 @@ def test_what_hangs_is_slow_and_a_redis_and_the_queue_can_be_down(visits):
     expect(page.locator(".ring .channel").first).to_contain_text("unknown")
     keep_picture(page, "ring-trouble")
 
-    for name in ("q", "r0", "db2"):
+    for name in ("q", "r0", "db2", "db1"):
         lab(breaking, name, "Start")
     for index in range(NDB):
         expect_state(page, f"db{index}", "up", within_s=20)
@@ -599,6 +590,6 @@ def test_time_is_squeezed_and_never_turned_round(visits, chance):
     scale = page.evaluate("async (times) => (await import('/static/timescale.js')).timeScale(times, 20, 5)", times)
 
     steps = [later - sooner for sooner, later in zip(scale["places"], scale["places"][1:], strict=False)]
-    assert min(steps) >= 20
+    assert min(steps) > 20 - 1e-9
     assert max(steps) < 20 + 5 * 8
     assert all(gap["seconds"] >= 0.05 for gap in scale["gaps"])
