@@ -83,7 +83,7 @@ class Reader:
                 assert process.poll() is None, f"{line} has ended:\n{(self.folder / 'other-terminal.out').read_text()}"
                 yield
                 process.send_signal(signal.SIGINT)
-                assert process.wait(LINE_S) == 0, line
+                assert process.wait(LINE_S) == 0, f"{line}\n{(self.folder / 'other-terminal.out').read_text()}"
             finally:
                 process.kill()
                 process.wait()
