@@ -36,6 +36,7 @@ def main(words):
     with tempfile.TemporaryDirectory(prefix="tea-mutants-") as folder:
         copy = Path(folder)
         copy_project(copy)
+        make_environment(copy)
         files = sorted({file for each in chosen for file in each.tests})
         print(f"without a bug: {len(files)} files of tests", flush=True)
         with progress.shown("the tests without a bug"):
@@ -62,6 +63,13 @@ def copy_project(copy):
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             (copy / name).write_bytes((ROOT / name).read_bytes())
             (copy / name).chmod((ROOT / name).stat().st_mode)
+
+
+def make_environment(copy):
+    """The copy is a project of its own: its ./tea would make its environment, in the middle of some test."""
+    print("making the environment of the copy", flush=True)
+    command = "from emporium import environment; environment.make()"
+    subprocess.run([sys.executable, "-c", command], cwd=copy, check=True)
 
 
 def is_caught(copy, mutant):
