@@ -248,14 +248,14 @@ MORE = [
         "emporium/recovery.py",
         "        must_hear = True\n",
         "        must_hear = False\n",
-        "recovery",
+        "recovery_hears",
     ),
     mutant(
         "a successor that recovers itself is enough",
         "emporium/recovery.py",
         "must_hear = must_hear and other.is_recovering",
         "must_hear = False",
-        "recovery",
+        "recovery_hears",
     ),
     mutant(
         "recovery does not read the channel's log",
