@@ -5,8 +5,10 @@ Imports nothing at its top that must be installed, as command.py.
 
 import json
 import os
+import signal
 import sys
 from base64 import b64decode, b64encode
+from contextlib import suppress
 
 from emporium.command import DONE, NOTHING, UNREACHABLE, WRONG, Refused
 from emporium.environment import ROOT
@@ -63,12 +65,17 @@ def run_append(asked):
 
 
 def run_read(asked):
-    try:
-        _print_records(_Service(asked.port), asked)
-    except KeyboardInterrupt:
-        if not asked.follow:  # there it is how it ends
-            raise
+    if asked.follow:
+        signal.signal(signal.SIGINT, _end_well)
+    _print_records(_Service(asked.port), asked)
     return DONE
+
+
+def _end_well(_number, _frame):
+    """Ctrl-C is how it ends. A KeyboardInterrupt could come where the pool of connections holds its lock, for ever."""
+    with suppress(RuntimeError, OSError):  # in the middle of a print: what came before it is out
+        sys.stdout.flush()
+    os._exit(DONE)
 
 
 def _print_records(service, asked):
