@@ -29,7 +29,7 @@ from emporium.batch import Operation, Outcome
 from emporium.bulkhead import Bulkhead, Count
 from emporium.failures import BadAnswer, NoAnswer, NotReached, PeerError
 from emporium.guard import RetryBudget
-from emporium.requestid import here
+from emporium.requestid import here, in_this_request
 from emporium.settings import LBSettings, from_command_line, service_of
 from emporium.shardpeer import ALL_S, SHARD_S, ShardPeer
 from emporium.trace import Nothing, Trace
@@ -63,10 +63,15 @@ def create_app(settings, draw=random.randrange):
     operations = Count()
     lists = Bulkhead(MOST_LISTS, lambda: web.unavailable(f"the load balancer makes {MOST_LISTS} lists already"))
     ask_all = ThreadPoolExecutor(max_workers=min(settings.ndb, 16), thread_name_prefix="ask").map
+
+    def checks():
+        troubles = ask_all(in_this_request(trouble_with), shards)
+        return dict(zip((shard.name for shard in shards), troubles, strict=True))
+
     app = web.create_app_for(
         "lb",
         settings.threads,
-        checks=lambda: dict(zip((shard.name for shard in shards), ask_all(trouble_with, shards), strict=True)),
+        checks,
         status=lambda: {
             "ndb": settings.ndb,
             "shards": [{"name": shard.name, "url": shard.url} for shard in shards],

@@ -53,6 +53,20 @@ def end():
     here.request = here.traceparent = None
 
 
+def in_this_request(work):
+    """work(...), for another thread that does it for the request of this one."""
+    mine = here.request, here.traceparent
+
+    def work_in_it(*given):
+        here.request, here.traceparent = mine
+        try:
+            return work(*given)
+        finally:
+            end()
+
+    return work_in_it
+
+
 def headers():
     """The lines that pass it on with a call; none outside of a request."""
     if here.request is None:

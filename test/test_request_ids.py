@@ -15,11 +15,12 @@ import serverDB
 import serverLB
 import serverLog
 import serverQ
+import serverView
 from emporium import requestid, wire
 from emporium.cluster import python_service, shard_settings
 from emporium.requestid import is_traceparent
 from emporium.service import stop_these
-from emporium.settings import DBSettings, LBSettings, LogSettings, QSettings
+from emporium.settings import DBSettings, LBSettings, LogSettings, QSettings, ViewSettings
 from emporium.shard import Digest, Place, Write, merge_gossip, merge_writes
 from emporium.shardpeer import ShardPeer
 from emporium.siblings import UNRATED
@@ -207,6 +208,26 @@ def test_an_id_of_the_load_balancers_own_is_passed_on_too(held):
     answer = asked(app, "no id")
 
     assert shard.headers[0]["X-Request-ID"] == answer.headers["X-Request-ID"]
+
+
+@pytest.mark.parametrize("held", [ours], indirect=True)
+def test_an_id_goes_along_where_other_threads_ask_for_a_request(held):
+    app, shard = held
+
+    app.test_client().get("/readyz", headers={"X-Request-ID": "abc", "traceparent": PARENT})
+    app.test_client().get("/readyz", headers={"X-Request-ID": "def"})
+
+    assert [(each["X-Request-ID"], each["traceparent"]) for each in shard.headers] == [("abc", PARENT), ("def", None)]
+
+
+def test_the_view_asks_all_replicas_under_the_id_of_its_page():
+    with Recorder(plain) as shard:
+        app = serverView.create_app(ViewSettings(ndb=1, db_base_port=shard.port, lb_port=NO_SERVER))
+        app.test_client().get("/api/tea/assam", headers={"X-Request-ID": "abc"})
+        app.stop()
+
+    asked = {call.path: headers["X-Request-ID"] for call, headers in zip(shard.calls, shard.headers, strict=True)}
+    assert asked["/stored/assam"] == "abc"
 
 
 @pytest.mark.parametrize("held", [ours], indirect=True)

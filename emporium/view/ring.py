@@ -13,6 +13,7 @@ from redis.retry import Retry
 from emporium import wire
 from emporium.failures import BadAnswer, PeerError
 from emporium.peers import Peer
+from emporium.requestid import in_this_request
 from emporium.view.asked import Asked, answered, silent
 
 ASK_S = 0.8  # a first page waits for this at most: all services are asked at once
@@ -58,7 +59,7 @@ class Ring:
 
     def of_all(self, ask, peers):
         """[ask(peer) of each of these], all asked at once. `ask` raises nothing."""
-        return list(self._at_once.map(ask, peers))
+        return list(self._at_once.map(in_this_request(ask), peers))
 
     def _ask(self, peer, with_events):
         began_s = time.monotonic()
