@@ -1,5 +1,6 @@
 """The Python client in front of servers that misbehave as told: tries are counted, no answer is believed blindly."""
 
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -75,6 +76,25 @@ def test_who_waits_for_other_threads_that_observe_the_tea_waits_no_longer_than_i
         assert not first.done()
         with pytest.raises(Unavailable, match="did not answer in time"):
             first.result(timeout=10)
+
+
+def test_a_process_that_was_forked_off_has_connections_of_its_own():
+    def told(asked):
+        return answer(200, READ, X_Request_ID=asked.headers["x-request-id"])
+
+    with ScriptedServer(told) as server, TeaStore(server.url) as store:
+        store.get("x")
+
+        child = os.fork()
+        if child == 0:
+            try:
+                os._exit(store.get("x", request_id="of-the-child").request_id != "of-the-child")
+            finally:
+                os._exit(2)
+        assert os.waitpid(child, 0)[1] == 0
+        assert store.get("x", request_id="of-the-parent").request_id == "of-the-parent"
+
+        assert [asked.connection for asked in server.asked] == [1, 2, 1]
 
 
 # ---- tries, counted
@@ -193,10 +213,13 @@ MISSHAPEN = {
     "a clock that is none": answer(200, {"rating": 3, "choices": [3], "clocks": [{"c0": -1}]}),
     "more choices than clocks": answer(200, {"rating": 3, "choices": [3, 4], "clocks": [{"c0": 1}]}),
     "no number": HEAD + b'45\r\n\r\n{"rating": NaN, "choices": [], "clocks": [] }',
+    "no finite number": HEAD + b'54\r\n\r\n{"rating":1e999,"choices":[1e999],"clocks":[{"c0":1}]}',
     "nested": HEAD + b"200000\r\n\r\n" + b"[" * 200_000,
     "an outcome that is none": answer(200, {"rating": "x"}, X_Merge="perhaps"),
     "a clock in a header that is none": answer(200, {**READ, "rating": None}, X_Clock="[]"),
     "a redirect": b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
+    "a redirect to no address": b"HTTP/1.1 302 Found\r\nLocation: http://[\r\nContent-Length: 0\r\n\r\n",
+    "a redirect in no language": b"HTTP/1.1 307 Found\r\nLocation: /\xff\r\nContent-Length: 0\r\n\r\n",
     "a teapot": answer(418),
 }
 
@@ -244,18 +267,34 @@ def test_the_deadline_is_that_of_the_whole_call(said):
         assert took_s(begun) < 0.5 + SLACK_S
 
 
-def test_an_endless_answer_is_given_up(monkeypatch):
+@pytest.mark.parametrize(
+    ("head", "words"),
+    [
+        (HEAD, "more than 1000 bytes"),
+        (b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: ", "302 Found"),
+    ],
+    ids=["an answer", "a redirect"],
+)
+def test_an_endless_answer_is_given_up(head, words, monkeypatch):
     monkeypatch.setattr("emporium.client.calls.MOST_BYTES", 1000)
-    with (
-        ScriptedServer(HEAD + b"200000\r\n\r\n" + b" " * 200_000) as server,
-        TeaStore(server.url) as store,
-        pytest.raises(BadAnswer, match="more than 1000 bytes"),
-    ):
-        store.get("x")
+    with ScriptedServer(head + b"99999999\r\n\r\n" + b" " * 200_000) as server, TeaStore(server.url) as store:
+        with pytest.raises(BadAnswer, match=words):
+            store.get("x")
+        assert len(server.asked) == 1
 
 
 @pytest.mark.parametrize(
-    "url", ["", "localhost:2500", "ftp://localhost", "http://", "http://x:99999", "http://[::", "http://x/?a=b"]
+    "url",
+    [
+        "",
+        "localhost:2500",
+        "ftp://localhost",
+        "http://",
+        "http://x:99999",
+        "http://[::",
+        "http://x/?a=b",
+        "http://*",
+    ],
 )
 def test_an_address_that_is_none_is_refused(url):
     with pytest.raises(ValueError, match="no address"):

@@ -13,6 +13,7 @@ Between two tries it waits for as long as Retry-After asks for, and for a random
 turn a failure that surely did nothing into one that may have done something.
 """
 
+import os
 import random
 import secrets
 import time
@@ -63,14 +64,19 @@ class Calls:
         if not _is_address(url):
             raise ValueError(f"{url!r} is no address of a store, such as http://localhost:2500")
         self.url = url.rstrip("/")
+        self._connections = connections
         self._draw = draw
         self._sleep = sleep
-        self._http = requests.Session()
-        self._http.trust_env = False  # no proxy, and no password out of ~/.netrc
-        self._http.cookies = _NoCookies()  # the one thing of a Session that answers would change
-        self._http.headers.update({"Accept": "application/json", "Accept-Encoding": "identity"})
-        for scheme in ("http://", "https://"):
-            self._http.mount(scheme, DeadlineAdapter(connections))
+        self._of_process = os.getpid(), _Session(connections)
+
+    @property
+    def _http(self) -> "_Session":
+        """The session of this process. One that was forked off would take answers that are meant for its parent."""
+        pid, session = self._of_process
+        if pid != os.getpid():
+            session = _Session(self._connections)
+            self._of_process = os.getpid(), session
+        return session
 
     def close(self) -> None:
         """Close the connections that are kept. A later call opens new ones."""
@@ -153,6 +159,22 @@ class Calls:
         return Unsure(f"{self.url} {what}; it may have been done all the same", request_id=request_id)
 
 
+class _Session(requests.Session):
+    """A pool of connections, and nothing that answers or the environment would change."""
+
+    def __init__(self, connections: int) -> None:
+        super().__init__()
+        self.trust_env = False  # no proxy, and no password out of ~/.netrc
+        self.cookies = _NoCookies()
+        self.headers.update({"Accept": "application/json", "Accept-Encoding": "identity"})
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, DeadlineAdapter(connections))
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Nowhere. Also where redirects are not followed, requests would read the whole body of one, however long, and
+        take its Location apart, which may be anything."""
+
+
 class _NoCookies(RequestsCookieJar):
     """Keeps none."""
 
@@ -164,7 +186,8 @@ def _is_address(url: str) -> bool:
     try:
         parts = urlsplit(url)
         is_port = parts.port != 0
-    except ValueError:  # no port from 0 to 65535, or brackets around what is no IPv6 address
+        requests.Request("GET", url).prepare()
+    except ValueError:  # no port from 0 to 65535, no IPv6 address in brackets, or what no host is called
         return False
     return parts.scheme in ("http", "https") and bool(parts.hostname) and is_port and not parts.query + parts.fragment
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from vectorclock import VectorClock
 
+INFINITY = float("inf")  # which Python's JSON makes of 1e999
 Rating = int | float
 Outcome = Literal["stored", "stale", "same"]
 
@@ -158,7 +159,7 @@ def _refuse(name: str) -> object:
 
 
 def _number(found: object) -> Rating:
-    if isinstance(found, int | float) and not isinstance(found, bool):
+    if isinstance(found, int | float) and not isinstance(found, bool) and abs(found) < INFINITY:
         return found
     raise ValueError(f"a rating is a number, not {found!r:.100}")
 
