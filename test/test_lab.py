@@ -145,9 +145,13 @@ def queue(**settings):
 
 
 def test_without_the_setting_there_is_no_lab():
+    client = queue()
     for what in ("hold", "play", "step"):
-        assert queue().post(f"/lab/{what}", json={}).status_code == 404
-    assert "held" not in queue().get("/status").get_json()
+        assert client.post(f"/lab/{what}", json={}).status_code == 404
+        assert client.open(f"/lab/{what}", method="TRACE").status_code == 405  # as the description has it
+    client.put("/q/db0", json={"n": 1})
+    assert client.get("/q/db0").get_json() == {"n": 1}
+    assert "held" not in client.get("/status").get_json()
 
 
 def test_a_queue_is_held_stepped_and_played():
