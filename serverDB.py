@@ -96,10 +96,10 @@ class Shard:
         Operations that come together have all been waiting, so any order among them is legal.
         """
         with self.turn:
-            self.tally.operations += len(operations)
             failpoints.hit("step-begun")
             found = self.store.load({operation.tea for operation in operations})
             failpoints.hit("step-loaded")
+            self.tally.operations += len(operations)
             if self.store.recovering:
                 return self._step_while_recovering(operations, found)
             now = found.values

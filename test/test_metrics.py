@@ -403,6 +403,9 @@ def test_a_shard_is_scraped_though_its_redis_hangs_or_is_down(course, fault):
             assert not found["tea_digest_records"]
             assert found["tea_merges_total"]
             assert found["process_cpu_seconds_total"]
+            assert ask(port, "GET", path_of("assam")).status == 503
+        name = "tea_operations_total"
+        assert value(scrape(port), name) == value(found, name)  # what was refused was not carried out
     eventually(lambda: value(scrape(port), "tea_up", part="redis") == 1, "Redis is asked again")
     assert scrape(port)["tea_stored_teas"]
 
