@@ -17,6 +17,7 @@ import serverLB
 import serverView
 from emporium import wire
 from emporium.environment import ROOT
+from emporium.failures import NoAnswer
 from emporium.ports import Ports
 from emporium.settings import LBSettings, ViewSettings, read
 from emporium.shard import Digest, Place, Write, merge_writes
@@ -28,6 +29,8 @@ from emporium.view.hub import Hub
 from emporium.view.merging import preview
 from emporium.view.poller import Poller
 from emporium.view.snapshot import Places
+from emporium.view.teas import Lists
+from emporium.web import Problem
 from vectorclock import VectorClock
 
 STATE = b'{"n":1}'
@@ -181,6 +184,28 @@ def test_many_first_pages_share_one_answer(messages):
 
     assert ring.asked == 1
     assert states[0]["shards"][0]["state"] == "down"
+
+
+class Hangs:
+    """A load balancer that is asked, and does not answer in time."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def call(self, method, path, deadline_s):
+        self.asked += 1
+        raise NoAnswer("lb did not answer", is_timeout=True)
+
+
+def test_nobody_waits_for_a_list_behind_somebody_who_got_none():
+    lb = Hangs()
+    lists = Lists(lb)
+
+    for _ in range(3):
+        with pytest.raises(Problem, match="lb did not answer"):
+            lists.newest()
+
+    assert lb.asked == 1
 
 
 # ---- clocks and siblings

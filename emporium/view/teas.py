@@ -65,7 +65,7 @@ class ToDelete(msgspec.Struct, forbid_unknown_fields=True):
 
 def add_routes(app, ring):
     """Add them to the view's App."""
-    lists = _Lists(ring.lb)
+    lists = Lists(ring.lb)
 
     @app.get("/api/teas")
     def list_teas():
@@ -170,26 +170,31 @@ def trouble_in(answer):
     return f"it answered {answer.status}"
 
 
-class _Lists:
-    """What teas there are, asked at most once a second, however many pages want to know."""
+class Lists:
+    """What teas there are, asked at most once a second, however many pages want to know; also where nobody tells: else
+    those that wait behind one another would wait for a load balancer that hangs as often as there are pages."""
 
     def __init__(self, lb):
         self._lb = lb
         self._lock = threading.Lock()
-        self._told, self._at = None, float("-inf")
+        self._told, self._trouble, self._at = None, None, float("-inf")
 
     def newest(self):
+        """The list. Raises a Problem."""
         with self._lock:
             if time.monotonic() - self._at > LIST_AGE_S:
-                self._told = self._ask()
+                self._told, self._trouble = self._ask()
                 self._at = time.monotonic()
+            if self._trouble:
+                raise web.unavailable(self._trouble)
             return self._told
 
     def _ask(self):
+        """(the list, None), or (None, why there is none)."""
         try:
             answer = self._lb.call("GET", "/ratings", deadline_s=LIST_S)
             if not answer.is_ok:
-                raise web.unavailable(f"the load balancer cannot list its teas: {trouble_in(answer)}")
-            return answer.read(wire.decode_object)
+                return None, f"the load balancer cannot list its teas: {trouble_in(answer)}"
+            return answer.read(wire.decode_object), None
         except PeerError as error:
-            raise web.unavailable(str(error)) from error
+            return None, str(error)
