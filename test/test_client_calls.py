@@ -294,6 +294,8 @@ def test_an_endless_answer_is_given_up(head, words, monkeypatch):
         "http://[::",
         "http://x/?a=b",
         "http://*",
+        "http://x?",
+        "http://x/#",
     ],
 )
 def test_an_address_that_is_none_is_refused(url):

@@ -189,7 +189,7 @@ def _is_address(url: str) -> bool:
         requests.Request("GET", url).prepare()
     except ValueError:  # no port from 0 to 65535, no IPv6 address in brackets, or what no host is called
         return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname) and is_port and not parts.query + parts.fragment
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and is_port and not set("?#") & set(url)
 
 
 def new_request_id() -> str:
