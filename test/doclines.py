@@ -3,10 +3,10 @@
     ```console     `$ ` lines are typed, and what is below each is its answer: exactly, but for ..., which is anything
     ```sh          all lines are typed, and end well
     ```python      is run; a ```text right below it is what it prints
-    ```text        is only shown, and so are fences without a word and all others
+    ```text        is only shown, and so is a fence without a word
 
-A curl line anywhere else is a mistake (`curl -d` in a sentence is none), and so is a command of ours in a fence that
-does not say what it is.
+A curl line anywhere else is a mistake (`curl -d` in a sentence is none), and so are a command of ours or Python in a
+fence that does not say what it is, a fence with another word, and one that is indented, which nobody would find.
 """
 
 import re
@@ -16,6 +16,8 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CURL = re.compile(r"^\s*(?:\$ )?(curl .*)$", re.MULTILINE)
 INLINE = re.compile(r"`(curl [^`]*\bhttp[^`]*)`")
 COMMAND = re.compile(r"^(?:\$ )?(?:curl|\./tea|python) .*$", re.MULTILINE)
+PYTHON = re.compile(r"^(?:>>> .*|from [\w.]+ import .*|import [\w.]+)$", re.MULTILINE)
+INDENTED = re.compile(r"^[ \t>]+```.*$|^~~~.*$", re.MULTILINE)
 
 
 class Step(NamedTuple):
@@ -46,6 +48,12 @@ def steps_of(text):
             found.append(Step("python", body, line, _printed(text, fence, fences[number + 1 : number + 2])))
         elif kind == "" and (command := COMMAND.search(body)):
             raise Mistake(f"is this run? Say ```sh, ```console or ```text: {command[0]}")
+        elif kind not in ("", "text"):
+            raise Mistake(f"nobody runs ```{kind}: say ```sh, ```console, ```python or ```text")
+        elif program := PYTHON.search(body):
+            raise Mistake(f"this Python stands where nobody runs it: {program[0]}")
+    if indented := INDENTED.search(text):
+        raise Mistake(f"a fence begins with three backticks at the left edge, not as this one: {indented[0]}")
     run = {each.text.partition("\n")[0] for each in found}
     for curl in CURL.findall(text):
         if curl.removesuffix("\\").rstrip() not in {each.removesuffix("\\").rstrip() for each in run}:

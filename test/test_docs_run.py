@@ -167,6 +167,10 @@ def test_the_documents_are_full_of_lines_to_type():
         "```\n$ ./tea list\n```\n",
         "```\npython serverLB.py\n```\n",
         "Look with `curl http://localhost:2500/status` at it.\n",
+        "```py\nprint(1)\n```\n",
+        "```\nfrom emporium.client import TeaStore\n```\n",
+        "```text\n>>> print(1)\n```\n",
+        "- in a list:\n\n  ```python\n  print(1)\n  ```\n",
     ],
 )
 def test_a_line_that_nobody_runs_is_found(text):
