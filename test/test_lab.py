@@ -372,7 +372,7 @@ def test_a_button_does_what_the_command_does(broken):
     assert killed.body == {"done": "db1 is killed", "command": "./tea break db1"}
     states = {each["name"]: each["state"] for each in ask(view, "GET", "/api/state").body["shards"]}
     assert states["db1"] == "down"
-    assert_problem(ask(view, "POST", "/api/lab", '{"do": "kill", "service": "db9"}'), 422, "db9")
+    assert_problem(ask(view, "POST", "/api/lab", '{"do": "kill", "service": "db9"}'), 409, "db9")
     mended = ask(view, "POST", "/api/lab", '{"do": "start", "service": "db1"}')
     assert mended.body == {"done": "db1 is started", "command": "./tea mend db1"}
 

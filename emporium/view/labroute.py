@@ -14,7 +14,7 @@ def add_routes(app, socket):
         try:
             done = lab.ask(socket, command)
         except lab.LabRefused as refusal:
-            raise web.Problem(422, str(refusal)) from refusal
+            raise web.Problem(409, str(refusal)) from refusal
         except lab.LabGone as error:
             raise web.unavailable(str(error)) from error
         return web.answer({"done": done, "command": lab.typed(command)})
