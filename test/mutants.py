@@ -608,7 +608,7 @@ MORE += [
     mutant(
         "threads of one node observe at the same time",
         "emporium/client/store.py",
-        "with self._one_at_a_time(tea, ends):",
+        "with self._one_at_a_time(tea, ends, request_id):",
         "if True:",
         "client",
     ),

@@ -70,8 +70,8 @@ def test_who_waits_for_other_threads_that_observe_the_tea_waits_no_longer_than_i
         first = threads.submit(store.observe, "x", 3, deadline_s=1.5)
         eventually(lambda: server.asked, "the first thread has asked")
 
-        with pytest.raises(Unavailable, match="other threads observe x"):
-            store.observe("x", 4, deadline_s=0.2)
+        with pytest.raises(Unavailable, match=r"other threads observe x.*request of-bo"):
+            store.observe("x", 4, deadline_s=0.2, request_id="of-bo")
 
         assert not first.done()
         with pytest.raises(Unavailable, match="did not answer in time"):

@@ -88,7 +88,7 @@ class TeaStore:
         if self.node is None:
             raise ValueError('observe needs to know whose clock to advance: TeaStore(..., node="anna")')
         tea, ends, request_id = named(tea), self._ends(deadline_s), _id(request_id)
-        with self._one_at_a_time(tea, ends):
+        with self._one_at_a_time(tea, ends, request_id):
             for _ in range(MOST_ROUNDS):
                 seen = self._read(tea, ends, request_id).clock
                 count = max(seen.asDict().get(self.node, 0), self._begun.get(tea, 0)) + 1
@@ -190,11 +190,11 @@ class TeaStore:
             return values.read_written(tea, clock, given.body, given.headers, given.request_id), given.tries
 
     @contextmanager
-    def _one_at_a_time(self, tea: str, ends: float) -> Iterator[None]:
+    def _one_at_a_time(self, tea: str, ends: float, request_id: str) -> Iterator[None]:
         """Inside, no other thread of this TeaStore observes the tea: they share one entry of the clock."""
         lock = self._observing[hash(tea) % LOCKS]
         if not lock.acquire(timeout=min(max(0.0, ends - time.monotonic()), threading.TIMEOUT_MAX)):
-            raise Unavailable(f"other threads observe {tea} all the time")
+            raise Unavailable(f"other threads observe {tea} all the time", request_id=request_id)
         try:
             yield
         finally:
