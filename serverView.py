@@ -74,7 +74,7 @@ def create_app(settings):
 
     teas.add_routes(app, ring)
     traces.add_routes(app, ring)
-    labroute.add_routes(app, settings.lab_socket)
+    labroute.add_routes(app, settings.lab_socket, settings.lb_port)
 
     def fresh_state():
         return wire.encode(poller.state())

@@ -25,6 +25,7 @@ import msgspec
 from emporium import wire
 from emporium.failures import BadAnswer, PeerError
 from emporium.peers import Peer
+from emporium.ports import COURSE_BASE
 
 log = logging.getLogger(__name__)
 
@@ -51,17 +52,18 @@ class Command(msgspec.Struct):
     service: str | None = None
 
 
-def typed(command):
-    """The command line that does the same."""
+def typed(command, port_base=COURSE_BASE):
+    """The command line that does the same to the cluster on this port base."""
     match command.do:
         case "kill":
-            return f"./tea break {command.service}"
+            line = f"./tea break {command.service}"
         case "stop":
-            return f"./tea break {command.service} --stop"
+            line = f"./tea break {command.service} --stop"
         case "start":
-            return f"./tea mend {command.service}"
+            line = f"./tea mend {command.service}"
         case _:
-            return f"./tea {command.do}"
+            line = f"./tea {command.do}"
+    return line if port_base == COURSE_BASE else f"{line} --port-base {port_base}"
 
 
 def ask(path, command):
@@ -136,7 +138,7 @@ class Lab:
             return False, f"{name} is killed" if was_running else f"{name} was dead already, and stays so"
         if command.do == "stop":
             if not was_running:
-                raise LabRefused(f"{name} is dead: ./tea mend {name} starts it")
+                raise LabRefused(f"{name} is dead: {self._typed('start', name)} starts it")
             service.signal(signal.SIGSTOP)
             return False, f"{name} is stopped: it accepts connections, and does not answer"
         if was_running:
@@ -153,6 +155,9 @@ class Lab:
             if service.name == name:
                 return service
         raise LabRefused(f"there is no {name} to break or mend; there are {', '.join(each.name for each in breakable)}")
+
+    def _typed(self, do, service=None):
+        return typed(Command(do, service), self._cluster.layout.base)
 
     # ---- on threads of their own
 
@@ -184,7 +189,7 @@ class Lab:
         except LabRefused as refusal:
             return {"refused": str(refusal)}
         if done := told.get("done"):
-            self._say(f"tea: lab: {done}  ({typed(command)})")
+            self._say(f"tea: lab: {done}  ({self._typed(command.do, command.service)})")
         return told
 
     def _of_one(self, command):
@@ -229,10 +234,10 @@ class Lab:
 
     def _step(self):
         if not self.is_held:
-            raise LabRefused("gossip is not held: ./tea hold comes first")
+            raise LabRefused(f"gossip is not held: {self._typed('hold')} comes first")
         told = self._tell(self._cluster.queue, "step")
         if told is None:
-            raise LabRefused("the queue does not answer: ./tea mend q starts it")
+            raise LabRefused(f"the queue does not answer: {self._typed('start', 'q')} starts it")
         channel, tea = told.get("channel"), told.get("tea")
         if channel is None:
             return "nothing waits to be let through"

@@ -366,15 +366,15 @@ def test_a_launcher_that_is_gone_is_said_to_be(tmp_path):
 
 
 def test_a_button_does_what_the_command_does(broken):
-    view = broken.cluster.view.port
+    view, base = broken.cluster.view.port, broken.cluster.layout.base
 
     killed = ask(view, "POST", "/api/lab", '{"do": "kill", "service": "db1"}')
-    assert killed.body == {"done": "db1 is killed", "command": "./tea break db1"}
+    assert killed.body == {"done": "db1 is killed", "command": f"./tea break db1 --port-base {base}"}
     states = {each["name"]: each["state"] for each in ask(view, "GET", "/api/state").body["shards"]}
     assert states["db1"] == "down"
     assert_problem(ask(view, "POST", "/api/lab", '{"do": "kill", "service": "db9"}'), 409, "db9")
     mended = ask(view, "POST", "/api/lab", '{"do": "start", "service": "db1"}')
-    assert mended.body == {"done": "db1 is started", "command": "./tea mend db1"}
+    assert mended.body == {"done": "db1 is started", "command": f"./tea mend db1 --port-base {base}"}
 
     eventually(broken.service("db1").answers, "db1 serves again")
 

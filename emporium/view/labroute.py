@@ -3,8 +3,8 @@
 from emporium import lab, web, wire
 
 
-def add_routes(app, socket):
-    """Add it to the view's App. `socket` is the launcher's; None: this cluster is no lab."""
+def add_routes(app, socket, port_base):
+    """Add it to the view's App, for the cluster on this port base. `socket` is its launcher's; None: it is no lab."""
 
     @app.post("/api/lab")
     def carry_out():
@@ -17,4 +17,4 @@ def add_routes(app, socket):
             raise web.Problem(409, str(refusal)) from refusal
         except lab.LabGone as error:
             raise web.unavailable(str(error)) from error
-        return web.answer({"done": done, "command": lab.typed(command)})
+        return web.answer({"done": done, "command": lab.typed(command, port_base)})
