@@ -46,7 +46,7 @@ export function createRing({ store }) {
     drawing.setAttribute("viewBox", `0 0 ${layout.width} ${layout.height}`);
     const shards = layout.shards.map((place, index) => drawShard(place, layout, `db${index}`, choose));
     const channels = layout.channels.map((place, index) => drawChannel(place, layout, `db${index}`));
-    const hub = drawHub(layout);
+    const hub = drawHub(layout, choose);
     const lb = drawLoadBalancer(layout, choose);
     parts = { shards, channels, hub, lb };
     fill(
@@ -77,7 +77,7 @@ export function createRing({ store }) {
     parts.lb.show(state.lb);
     say(description, describe(state));
     showDetails(state);
-    renewTables(asTable, ringTable(state), channelTable(state));
+    renewTables(asTable, ringTable(state), channelTable(state), othersTable(state));
   }
 
   function showDetails(state) {
@@ -141,7 +141,7 @@ function hint() {
   return el(
     "p",
     {},
-    "Click a shard or the load balancer, or reach the drawing with Tab and go round it with the arrow keys. Enter shows all that is known of it, Escape closes it.",
+    "Click a shard, the queue or the load balancer, or reach the drawing with Tab and go round it with the arrow keys. Enter shows all that is known of it, Escape closes it.",
   );
 }
 
@@ -163,6 +163,15 @@ function facts(pairs) {
 function detailsOf(state, name) {
   if (state.lb?.name === name) {
     return facts([...common(state.lb), ["requests so far", state.lb.requests]]);
+  }
+  if (state.queue?.name === name) {
+    const waits = state.queue.channels.filter((channel) => channel.depth);
+    return facts([
+      ...common(state.queue),
+      ["keeps", isNothing(state.queue.durable) ? null : state.queue.durable ? "on disk" : "in memory"],
+      ["gossip", state.held ? "is held" : null],
+      ["waiting", waits.map((channel) => `${count(channel.depth, "record")} on ${channel.name}`).join(", ")],
+    ]);
   }
   const shard = state.shards.find((one) => one.name === name);
   if (!shard) return null;
@@ -222,6 +231,19 @@ function channelTable(state) {
     isNothing(channel.oldest_age_s) ? "" : seconds(channel.oldest_age_s),
   ]);
   return table(`Queue ${state.queue?.state ?? "unknown"}`, ["channel", "waiting", "oldest"], rows);
+}
+
+function othersTable({ lb, queue, held }) {
+  const kept = isNothing(queue?.durable) ? "" : queue.durable ? "keeps gossip on disk" : "keeps gossip in memory";
+  const rows = [
+    ["load balancer", lb, isNothing(lb?.requests) ? "" : `${count(lb.requests, "request")} so far`],
+    ["queue", queue, held ? "gossip is held" : kept],
+  ];
+  return table(
+    "Load balancer and queue",
+    ["service", "state", "note", "besides"],
+    rows.filter(([, service]) => service).map(([name, { state, note }, more]) => [name, badge(state), note ?? "", more]),
+  );
 }
 
 function text(value) {

@@ -163,7 +163,7 @@ function ageOf(channel, isFull) {
 }
 
 /** The queue, in the middle. */
-export function drawHub({ hub, unit, isFull }) {
+export function drawHub({ hub, unit, isFull }, choose) {
   const frame = svg("circle", { class: "frame", cx: hub.x, cy: hub.y, r: hub.r });
   const mark = shape(hub.x - 7 * unit, hub.y - (isFull ? 40 : 26) * unit, 14 * unit);
   const name = svg(
@@ -173,8 +173,7 @@ export function drawHub({ hub, unit, isFull }) {
   );
   const word = svg("text", { class: "word", x: hub.x, y: hub.y + (isFull ? 15 : 19) * unit, "text-anchor": "middle" });
   const kept = svg("text", { class: "small", x: hub.x, y: hub.y + 35 * unit, "text-anchor": "middle" });
-  const title = svg("title", {});
-  const element = svg("g", { class: "part hub" }, title, frame, mark.element, name, word, isFull ? kept : null);
+  const element = pick("q", choose, frame, mark.element, name, word, isFull ? kept : null);
 
   function show(queue, isHeld) {
     const state = queue?.state ?? "down";
@@ -183,7 +182,10 @@ export function drawHub({ hub, unit, isFull }) {
     mark.show(shown);
     say(word, isHeld && state === "up" ? "held" : state);
     say(kept, isKnown(queue?.durable) ? (queue.durable ? "kept on disk" : "in memory") : "");
-    say(title, `Queue ${state}${isHeld ? ", gossip is held" : ""}${queue?.note ? `: ${queue.note}` : ""}`);
+    element.setAttribute(
+      "aria-label",
+      `Queue ${state}${isHeld ? ", gossip is held" : ""}${queue?.note ? `, ${queue.note}` : ""}`,
+    );
   }
   return { element, show };
 }
