@@ -1,7 +1,10 @@
 // Clocks beside each other: which entry differs, and what follows from it. Draws what the server compared.
 
-import { el, table } from "./dom.js";
-import { clock, rating } from "./format.js";
+import { el, fold, table } from "./dom.js";
+import { clock, count, rating } from "./format.js";
+
+const MOST_PAIRS = 10; // and as many siblings, that are shown at once; the others can be unfolded
+const MOST_ENTRIES = 12;
 
 const WORDS = {
   before: (a, b) => `${a} is before ${b}: ${b} has seen all that ${a} has, and more. ${b} replaces ${a}.`,
@@ -34,8 +37,30 @@ export function sibling(value, entries) {
     { class: value === null ? "sibling is-deleted" : "sibling" },
     el("b", {}, value === null ? "✝ deleted" : rating(value)),
     " at ",
-    el("code", {}, clock(entries)),
+    clockShown(entries),
   );
+}
+
+/** A clock; of a long one its first entries, and the others when it is unfolded. */
+export function clockShown(entries) {
+  const all = Object.entries(entries ?? {});
+  if (all.length <= MOST_ENTRIES) return el("code", {}, clock(entries));
+  const others = Object.fromEntries(all.slice(MOST_ENTRIES));
+  return el(
+    "details",
+    { class: "long-clock" },
+    el("summary", {}, el("code", {}, clock(entries, MOST_ENTRIES))),
+    el("code", {}, clock(others)),
+  );
+}
+
+/** A list of these items; what is more than can be looked at is folded. */
+export function listShown(items, attributes) {
+  const others = items.slice(MOST_PAIRS);
+  return [
+    el("ul", attributes, items.slice(0, MOST_PAIRS)),
+    others.length ? fold(`${others.length} more`, el("ul", attributes, others)) : null,
+  ];
 }
 
 /** Entry by entry, A and B beside each other; the higher count of each row is marked with a sign, too. */
@@ -66,9 +91,7 @@ export function letter(index) {
 export function siblingsCompared(told) {
   const values = told.values ?? [];
   if (values.length === 0) return el("p", {}, "Nothing is stored under this name yet.");
-  const list = el(
-    "ul",
-    { class: "siblings" },
+  const list = listShown(
     values.map((value, index) =>
       el(
         "li",
@@ -78,6 +101,7 @@ export function siblingsCompared(told) {
         el("span", { class: "quiet" }, ` on ${value.shards.join(", ")}`),
       ),
     ),
+    { class: "siblings" },
   );
   if (values.length === 1) return el("div", {}, list, el("p", {}, "One value, and nothing beside it: no siblings."));
   const pairs = (told.pairs ?? []).map((pair, index) => {
@@ -90,5 +114,16 @@ export function siblingsCompared(told) {
       comparison(a, b, pair.entries),
     );
   });
-  return el("div", {}, list, pairs);
+  const compared = Math.max(0, ...(told.pairs ?? []).map((pair) => pair.b + 1));
+  const rest =
+    compared < values.length ? el("p", { class: "quiet" }, `The first ${compared} are compared with each other.`) : null;
+  const others = pairs.slice(MOST_PAIRS);
+  return el(
+    "div",
+    {},
+    list,
+    rest,
+    pairs.slice(0, MOST_PAIRS),
+    others.length ? fold(`${count(others.length, "more pair")}`, others) : null,
+  );
 }

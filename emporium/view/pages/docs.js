@@ -1,7 +1,7 @@
 // The OpenAPI file of each service as a page to read, from this machine alone.
 
 import { get } from "./api.js";
-import { el, fill } from "./dom.js";
+import { el, fill, skipsTo } from "./dom.js";
 import { schemaWords, resolved } from "./schemas.js";
 
 const SERVICES = { lb: "Load balancer", db: "Shard", q: "Queue", log: "Log", view: "View" };
@@ -16,7 +16,6 @@ function named() {
 }
 
 async function show() {
-  if (location.hash === "#content") return;
   const name = named();
   fill(
     tabs,
@@ -129,5 +128,6 @@ function marked(text) {
   return text.split("`").map((part, index) => (index % 2 ? el("code", {}, part) : part));
 }
 
+skipsTo(document.getElementById("content"));
 addEventListener("hashchange", show);
 show();

@@ -52,6 +52,34 @@ export function refill(list, items) {
   if (focused) [...list.querySelectorAll("a")].find((link) => link.getAttribute("href") === focused)?.focus();
 }
 
+/** Lets the link that skips the bar lead there, and leave the address as it is: that says which view is open. */
+export function skipsTo(element) {
+  document.querySelector(".skip").addEventListener("click", (event) => {
+    event.preventDefault();
+    element.focus();
+  });
+}
+
+/**
+ * Fills anew; of what can be folded, that stays open which was, by its place in its card (what has data-shard), or else in
+ * all. What was empty before is as it is made.
+ */
+export function fillFolded(element, ...children) {
+  const folds = () => [...element.querySelectorAll("details")];
+  const place = (one) => {
+    const card = one.closest("[data-shard]") ?? element;
+    return `${card.dataset.shard ?? ""} ${[...card.querySelectorAll("details")].indexOf(one)}`;
+  };
+  const isFirst = element.children.length === 0;
+  const opened = new Set(
+    folds()
+      .filter((one) => one.open)
+      .map(place),
+  );
+  fill(element, ...children);
+  if (!isFirst) for (const one of folds()) one.open = opened.has(place(one));
+}
+
 /** Only what is seldom wanted: a summary to open. */
 export function fold(summary, ...children) {
   return el("details", {}, el("summary", {}, summary), ...children);

@@ -8,7 +8,7 @@ import { services } from "./state.js";
 
 const LATE_S = 5; // what the queue has not taken for so long is trouble; what waits there may wait for a request
 
-/** What a state amounts to. Pure: {verdict, mark, troubles, up, shards, lag_s, waiting}. */
+/** What a state amounts to. Pure: {verdict, mark, troubles, up, shards, lag_s, waiting, isKnown}: what waits is not all known otherwise. */
 export function healthOf(state) {
   const troubles = services(state)
     .filter((service) => service.state !== "up")
@@ -17,7 +17,9 @@ export function healthOf(state) {
   const owed = state.shards.map((shard) => (shard.due ? shard.lag_s : null));
   const ages = [...owed, ...channels.map((channel) => channel.oldest_age_s)];
   const lag_s = Math.max(0, ...ages.filter((age) => age !== null && age !== undefined));
-  const waiting = sum(channels.map((channel) => channel.depth)) + sum(state.shards.map((shard) => shard.due));
+  const numbers = [...channels.map((channel) => channel.depth), ...state.shards.map((shard) => shard.due)];
+  const waiting = numbers.reduce((all, number) => all + (number ?? 0), 0);
+  const isKnown = numbers.every((number) => number !== null && number !== undefined);
   if (state.held) troubles.push({ state: "slow", words: "gossip held", note: null });
   else if (owed.some((age) => age > LATE_S)) troubles.push({ state: "slow", words: "gossip is held up", note: null });
   const up = state.shards.filter((shard) => shard.state === "up").length;
@@ -30,11 +32,13 @@ export function healthOf(state) {
     shards: state.shards.length,
     lag_s,
     waiting,
+    isKnown,
   };
 }
 
-function sum(numbers) {
-  return numbers.reduce((all, number) => all + (number ?? 0), 0);
+function waitingInWords({ waiting, isKnown }) {
+  if (isKnown) return count(waiting, "record");
+  return waiting ? `${count(waiting, "record")} or more` : "not known";
 }
 
 /** The bar, which follows the store. */
@@ -58,8 +62,8 @@ export function createHealth(store) {
   store.hearAging((state) => {
     const health = healthOf(state);
     say(facts.up.value, `${health.up} of ${health.shards}`);
-    say(facts.lag.value, health.lag_s === 0 ? "none" : seconds(health.lag_s));
-    say(facts.waiting.value, count(health.waiting, "record"));
+    say(facts.lag.value, health.lag_s > 0 ? seconds(health.lag_s) : health.isKnown ? "none" : "not known");
+    say(facts.waiting.value, waitingInWords(health));
     const now = JSON.stringify([health.verdict, health.troubles]);
     if (now === last) return;
     last = now;
@@ -69,6 +73,8 @@ export function createHealth(store) {
       health.troubles.map((trouble) => el("li", { title: trouble.note }, badge(trouble.state, trouble.words))),
     );
   });
-  countSiblings(store, (number) => say(facts.siblings.value, number === null ? "not known" : count(number, "tea")));
+  countSiblings(store, (number, isWhole) =>
+    say(facts.siblings.value, number === null ? "not known" : `${count(number, "tea")}${isWhole ? "" : " or more"}`),
+  );
   return el("div", { class: "health-inner" }, verdict, troubles, list);
 }

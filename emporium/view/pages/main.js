@@ -1,7 +1,7 @@
 // Puts the page together: the first state, the stream, the bar on top, and one view at a time.
 
 import { get } from "./api.js";
-import { el, say } from "./dom.js";
+import { el, say, skipsTo } from "./dom.js";
 import { timeOfDay } from "./format.js";
 import { createHealth } from "./health.js";
 import { createLab } from "./lab.js";
@@ -30,14 +30,13 @@ function place() {
   const [name, ...rest] = location.hash.slice(1).split("/");
   if (!(name in MAKE)) return ["ring", null];
   try {
-    return [name, rest.length ? decodeURIComponent(rest.join("/")) : null];
+    return [name, decodeURIComponent(rest.join("/")) || null];
   } catch {
     return [name, null]; // a broken address: a sign after % that is none
   }
 }
 
 function show() {
-  if (location.hash === "#content") return; // the link that skips the bar
   const [name, what] = place();
   if (!views[name]) {
     views[name] = MAKE[name]({ store, announce });
@@ -62,7 +61,9 @@ async function begin() {
     const changed = changes(before, state);
     if (changed.length) announce(`${changed.join(", ")}.`);
   });
+  skipsTo(byId("content"));
   addEventListener("hashchange", show);
+  document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && store.gap());
   show();
   setInterval(() => byId("stale").hidden && document.visibilityState === "visible" && store.age(), AGING_MS);
   openStream("/api/stream", {
@@ -78,6 +79,7 @@ async function begin() {
         );
       } else {
         announce("The stream is back.");
+        store.gap();
       }
     },
   });

@@ -1,8 +1,8 @@
 // What every shard holds of a tea, side by side; those that are behind their primary say so.
 
 import { el } from "./dom.js";
-import { sibling } from "./clocks.js";
-import { clock, rating } from "./format.js";
+import { clockShown, listShown, sibling } from "./clocks.js";
+import { rating } from "./format.js";
 
 const RELATIONS = {
   equal: ["up", "✓ has what the primary has"],
@@ -45,8 +45,8 @@ function card(replica, isPrimary) {
           "div",
           {},
           el("p", { class: "rating" }, values.length ? rating(replica.rating) : isBuried ? "deleted" : "not rated"),
-          values.length ? el("ul", { class: "plain-list" }, values) : null,
-          isBuried ? el("p", { class: "quiet" }, "tombstone at ", el("code", {}, clock(replica.clock))) : null,
+          values.length ? listShown(values, { class: "plain-list" }) : null,
+          isBuried ? el("p", { class: "quiet" }, "tombstone at ", clockShown(replica.clock)) : null,
         ),
   );
 }

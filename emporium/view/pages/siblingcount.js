@@ -1,32 +1,47 @@
-// How many teas have siblings: listed once, and then followed by what shards tell of their merges.
+// How many teas have siblings: listed, then followed by what primaries tell of their merges, and listed again after a gap.
 
-import { get } from "./api.js";
+import { get, paced } from "./api.js";
+import { changes } from "./state.js";
 
 const LISTED = 1000;
+const PAUSE_MS = 5000; // the load balancer asks every shard for the list
 
-/** Whether a merge left more than one living rating; null when it does not say. Pure. */
+/** Whether a write left more than one living rating of its tea; null when the event does not say. Pure. */
 export function leavesSiblings(event) {
   if (event.event !== "merged" || !event.tea || !event.choices) return null;
+  if (event.primary !== event.service || event.outcome === "home") return null; // what it heard may be of before
   return event.choices.filter((choice) => choice !== null).length > 1;
 }
 
-/** Follows the store, and calls `onCount(number)` whenever it changed. */
+/**
+ * Follows the store, and calls `onCount(number, isWhole)` whenever it changed: null when it is not known, and not whole
+ * when there may be more.
+ */
 export function countSiblings(store, onCount) {
-  const teas = new Set();
+  let teas = null; // those with siblings; null: not known
+  let isWhole = false;
+  const list = paced(async () => {
+    try {
+      const told = await get(`/api/teas?max=${LISTED}`);
+      teas = new Set(told.teas.filter((one) => one.siblings > 1).map((one) => one.tea));
+      isWhole = told.complete;
+    } catch {
+      teas = null; // no load balancer, no list
+    }
+    onCount(teas?.size ?? null, isWhole);
+  }, PAUSE_MS);
+
   store.hearTrace((events) => {
+    if (teas === null) return;
     const before = teas.size;
     for (const event of events) {
       const leaves = leavesSiblings(event);
       if (leaves === true) teas.add(event.tea);
       if (leaves === false) teas.delete(event.tea);
     }
-    if (teas.size !== before) onCount(teas.size);
+    if (teas.size !== before) onCount(teas.size, isWhole);
   });
-  get(`/api/teas?max=${LISTED}`).then(
-    (told) => {
-      for (const one of told.teas) if (one.siblings > 1) teas.add(one.tea);
-      onCount(teas.size);
-    },
-    () => onCount(null), // no load balancer, no list: the bar says that it is not known
-  );
+  store.hear((state, before) => changes(before, state).length && list());
+  store.hearGap(list);
+  list();
 }

@@ -1,14 +1,19 @@
 // What the page knows, kept in one place: the newest state of the cluster, and who wants to hear of it.
 
+const CALM_MS = 2000; // without another dropped event, until what was dropped is asked for
+
 /**
  * A store: `state` is the newest one or null. `hear` adds a listener for states, `hearTrace` one for trace events, and
  * `hearAging` one for states and, between them, for the same with what waits grown older: a state only comes when
- * something else than a time has changed.
+ * something else than a time has changed. `hearGap` adds one for moments after which not all has been heard: whoever
+ * follows events has to ask anew.
  */
 export function createStore(first) {
   const listeners = new Set();
   const agingListeners = new Set();
   const traceListeners = new Set();
+  const gapListeners = new Set();
+  let calm = null;
   let putAt = performance.now();
   return {
     state: first,
@@ -30,11 +35,22 @@ export function createStore(first) {
       if (this.state) listener(this.state);
     },
     trace(told) {
+      if (told.dropped) {
+        clearTimeout(calm);
+        calm = setTimeout(() => this.gap(), CALM_MS);
+      }
       for (const listener of traceListeners) listener(told.events ?? [], told.dropped ?? 0);
     },
     hear(listener) {
       listeners.add(listener);
       if (this.state) listener(this.state, null);
+    },
+    /** Some events were not heard, and will not come any more. */
+    gap() {
+      for (const listener of gapListeners) listener();
+    },
+    hearGap(listener) {
+      gapListeners.add(listener);
     },
     hearTrace(listener) {
       traceListeners.add(listener);

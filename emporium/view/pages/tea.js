@@ -2,7 +2,7 @@
 
 import { get, paced } from "./api.js";
 import { siblingsCompared } from "./clocks.js";
-import { el, fill, refill, rove } from "./dom.js";
+import { el, fill, fillFolded, refill, rove } from "./dom.js";
 import { count, rating } from "./format.js";
 import { replicas, summary } from "./replicas.js";
 import { changes } from "./state.js";
@@ -97,7 +97,7 @@ export function createTea({ store, announce }) {
             tabindex: index === 0 ? 0 : -1,
             "aria-current": one.tea === tea ? "true" : null,
           },
-          el("span", { class: "tea-name" }, one.tea),
+          el("span", { class: "tea-name", title: one.tea }, one.tea),
           el(
             "span",
             { class: "quiet" },
@@ -110,12 +110,9 @@ export function createTea({ store, announce }) {
   }
 
   function showTea(told) {
-    const opened = new Set([...compared.querySelectorAll("details")].map((pair, index) => (pair.open ? index : -1)));
-    const isFirst = compared.children.length === 0;
     fill(primary, "Its primary is ", el("b", {}, told.primary), ", by the hash of its name. ", summary(told));
-    fill(side, replicas(told));
-    fill(compared, siblingsCompared(told.siblings));
-    if (!isFirst) [...compared.querySelectorAll("details")].forEach((pair, index) => (pair.open = opened.has(index)));
+    fillFolded(side, replicas(told));
+    fillFolded(compared, siblingsCompared(told.siblings));
     form.known(
       [...told.replicas.map((replica) => replica.clock), ...told.siblings.values.map((value) => value.clock)].filter(
         Boolean,
@@ -182,6 +179,7 @@ export function createTea({ store, announce }) {
     if (events.some((event) => event.tea === tea)) refresh();
     if (events.some((event) => event.service === "lb" && event.event === "answered")) refreshList();
   });
+  store.hearGap(() => isSeen() && (refresh(), refreshList()));
   return {
     element,
     enter(name) {
