@@ -149,6 +149,18 @@ def test_a_part_of_the_ring_tells_all_that_is_known_of_it(visits):
     expect(details).to_contain_text("Choose a part of the ring")
 
 
+def test_the_queue_can_be_chosen_as_every_other_part(visits):
+    page = visits.go("#ring")
+
+    part(page, "q").focus()
+    page.keyboard.press("Enter")
+
+    details = page.get_by_role("region", name="What is chosen")
+    expect(details.get_by_role("heading", name="q")).to_be_visible()
+    for told in ("up", "on disk", "http://"):
+        expect(details).to_contain_text(told)
+
+
 def test_tables_say_the_same_as_the_drawing(visits):
     page = visits.go("#ring")
 
@@ -157,6 +169,9 @@ def test_tables_say_the_same_as_the_drawing(visits):
     row = page.get_by_role("region", name="Shards").get_by_role("row", name=re.compile("^db1"))
     expect(row).to_contain_text("up")
     expect(row).to_contain_text("r1 up")
+    others = page.get_by_role("region", name="Load balancer and queue")
+    expect(others.get_by_role("row", name=re.compile("^load balancer"))).to_contain_text("requests so far")
+    expect(others.get_by_role("row", name=re.compile("^queue"))).to_contain_text("on disk")
 
 
 # ---- a tea
@@ -263,6 +278,39 @@ def test_a_line_is_copied(visits):
     assert page.evaluate("navigator.clipboard.readText()") == shown.locator("code").text_content()
 
 
+def test_many_siblings_and_long_clocks_are_folded_and_what_is_unfolded_stays_so(visits, rate):
+    rate("many", 0, **{f"node-{n:02d}": n for n in range(20)})
+    for n in range(1, 12):
+        rate("many", n, **{f"c{n:02d}": 1})
+    page = visits.go("#tea/many")
+    primary = page.locator(".replica.is-primary")
+    expect(primary.locator(".sibling:visible")).to_have_count(10)
+    assert "node-19:19" not in page.locator(".tea-view").inner_text()
+
+    primary.get_by_text("2 more", exact=True).click()
+    expect(primary.locator(".sibling:visible")).to_have_count(12)
+    primary.get_by_text("… 8 more").click()
+    expect(primary.get_by_text("node-19:19")).to_be_visible()
+    rate("many", 12, c12=1)
+
+    expect(primary.get_by_text("3 more", exact=True)).to_be_visible()
+    expect(primary.locator(".sibling:visible")).to_have_count(13)
+    expect(primary.get_by_text("node-19:19")).to_be_visible()
+
+
+def test_no_curl_line_is_shown_for_a_form_that_cannot_be_sent(visits):
+    page = visits.go("#tea/half")
+    form = page.locator("form.write")
+    expect(form.get_by_text("curl -XPUT")).to_be_visible()
+
+    page.get_by_label("Rating", exact=True).fill("")
+
+    expect(form.get_by_text("curl -XPUT")).to_be_hidden()
+    expect(form.get_by_text("Shown when rating and clock are whole.")).to_have_count(2)
+    page.get_by_label("Rating", exact=True).fill("4")
+    expect(form.get_by_text('"rating": 4')).to_be_visible()
+
+
 # ---- a trace
 
 
@@ -329,6 +377,38 @@ def test_a_write_is_followed_round_the_ring_one_record_at_a_time(visits, quiet_r
     expect(behind.locator('[data-shard="db1"]')).to_contain_text("has what the primary has")
     expect(behind.locator('[data-shard="db2"]')).to_contain_text("behind the primary")
     keep_picture(page, "trace-live")
+
+
+def test_what_happened_while_another_view_was_open_is_in_the_trace(visits, quiet_ring, lab_page, rate):
+    (tea,) = teas_of(0, 1, "unwatched")
+    lab_page.get_by_role("button", name="Hold gossip").click()
+    expect(lab_page.get_by_text("Held: nothing moves until you let it")).to_be_visible()
+    request = rate(tea, c0=9).headers["X-Request-ID"]
+    page = visits.go(f"#trace/{request}")
+    expect(page.locator(".diagram .event", has_text="put db0")).to_have_count(1)
+
+    visits.go("#ring")
+    said = lab_page.locator(".lab-view .answer")
+    for told in ("let through on db0", tea):
+        lab_page.get_by_role("button", name="Let one through").click()
+        expect(said).to_contain_text(told)
+    visits.go(f"#trace/{request}")
+
+    expect(page.locator(".diagram .event", has_text="heard db0")).to_have_count(1)
+
+
+def test_a_request_that_nobody_knows_leaves_nothing_of_the_one_before(visits, rate):
+    request = rate("known", 2, c0=3).headers["X-Request-ID"]
+    page = visits.go(f"#trace/{request}")
+    expect(page.get_by_role("heading", name="The way of known")).to_be_visible()
+
+    visits.go("#trace/of-nobody")
+
+    expect(page.get_by_text("nobody has events of this request")).to_be_visible()
+    expect(page.get_by_role("heading", name="The way of known")).to_have_count(0)
+    expect(page.get_by_role("button", name="Save as SVG")).to_be_disabled()
+    expect(page.get_by_text("The same as a table")).to_be_hidden()
+    visits.errors.clear()  # the browser complains of the 404
 
 
 def test_a_trace_is_read_with_the_keyboard_and_as_a_table(visits, rate):
@@ -540,6 +620,18 @@ def test_all_of_it_can_be_done_with_the_keyboard(visits, rate):
     )
 
 
+def test_the_link_that_skips_the_bar_leaves_the_view_as_it_is(visits):
+    for path, seen in (("/#tea/skipped", "skipped"), ("/docs#q", "The API of each service")):
+        page = visits.open(path)
+        expect(page.get_by_role("heading", name=seen)).to_be_visible()
+
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+
+        assert page.evaluate("document.activeElement.id") == "content"
+        assert page.url == visits.origin + path
+
+
 def test_the_focus_stays_while_lists_and_tables_are_told_anew(visits, rate):
     rate("focus-1")
     page = visits.go("#tea")
@@ -593,3 +685,61 @@ def test_time_is_squeezed_and_never_turned_round(visits, chance):
     assert min(steps) > 20 - 1e-9
     assert max(steps) < 20 + 5 * 8
     assert all(gap["seconds"] >= 0.05 for gap in scale["gaps"])
+
+
+def test_the_bar_tells_only_what_is_known(visits):
+    page = visits.go("#ring")
+    shard = {"name": "db0", "state": "up", "due": 0, "lag_s": 0}
+    queue = {"name": "q", "state": "down", "channels": [{"name": "db0", "depth": None, "oldest_age_s": None}]}
+    state = {"shards": [shard], "redis": [], "queue": queue, "held": False}
+
+    health = page.evaluate("async (state) => (await import('/static/health.js')).healthOf(state)", state)
+
+    assert health["verdict"] == "Trouble"
+    assert not health["isKnown"]
+
+
+def test_teas_with_siblings_are_counted_by_what_their_primaries_write(visits):
+    page = visits.go("#ring")
+    merged = {"event": "merged", "tea": "oolong", "service": "db0", "primary": "db0", "outcome": "stored"}
+    events = [
+        {**merged, "choices": [1, 4]},
+        {**merged, "choices": [3]},
+        {**merged, "choices": [3], "outcome": "home"},
+        {**merged, "choices": [3], "service": "db1", "outcome": "changed"},
+    ]
+
+    told = page.evaluate(
+        "async (events) => events.map((await import('/static/siblingcount.js')).leavesSiblings)",
+        events,
+    )
+
+    assert told == [True, False, None, None]
+
+
+def test_teas_with_siblings_are_counted_anew_when_the_list_can_be_had(visits, rate):
+    page = visits.blank()
+    page.route("**/api/teas?max=1000", lambda route: route.abort())
+    page.goto(visits.origin)
+    siblings = page.locator("#health .facts div", has_text="siblings").locator("dd")
+    expect(siblings).to_have_text("not known")
+    expect(page.locator("body")).not_to_have_class(re.compile("is-stale"))
+
+    rate("two-of-them", 1, a=1)
+    rate("two-of-them", 2, b=1)
+    expect(page.locator(".events")).to_contain_text("two-of-them")
+    assert siblings.text_content() == "not known"
+
+    page.unroute("**/api/teas?max=1000")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(siblings).to_have_text(re.compile(r"\d+ teas?"))
+    visits.errors.clear()  # the browser complains of the list that this test withheld
+
+
+def test_a_name_written_from_right_to_left_leaves_the_words_in_their_order(visits):
+    page = visits.go("#ring")
+    event = {"service": "db1", "event": "heard", "tea": "\u202ecod", "channel": "db0"}
+
+    told = page.evaluate("async (event) => (await import('/static/words.js')).inWords(event)", event)
+
+    assert told == "db1 heard of \u2068\u202ecod\u2069 on channel db0"

@@ -95,7 +95,8 @@ export function drawDiagram(trace, width, rem, choose) {
 
   function drawEvent(event, index) {
     const at = x.get(event.lane);
-    const value = [event.choices?.map(rating).join(", "), clocks(event.clocks, CLOCK_ENTRIES)]
+    const choices = event.choices ?? (event.rating === undefined ? [] : [event.rating]);
+    const value = [choices.map(rating).join(", "), clocks(event.clocks, CLOCK_ENTRIES)]
       .filter(Boolean)
       .join(" at ");
     const words = `${label(event)} ${value}`.length * LETTER * unit;

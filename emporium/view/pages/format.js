@@ -32,6 +32,13 @@ export function timeOfDay(at, places = 0) {
   return `${two(when.getHours())}:${two(when.getMinutes())}:${two(when.getSeconds())}${rest}`;
 }
 
+const TURNS = /[\p{Bidi_Control}\p{Script=Hebrew}\p{Script=Arabic}\p{Script=Syriac}\p{Script=Thaana}\p{Script=Nko}]/u;
+
+/** A name for the middle of a sentence: one that is written from right to left leaves the words beside it in their order. */
+export function isolated(name) {
+  return TURNS.test(name) ? `\u2068${name}\u2069` : name;
+}
+
 /** A clock in short: "c0:5 c1:2". With `most`, no more entries than that. */
 export function clock(entries, most = Infinity) {
   const all = Object.entries(entries ?? {});

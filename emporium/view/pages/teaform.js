@@ -9,6 +9,7 @@ import { curlPlain, curlWrite, rating as ratingWords } from "./format.js";
 import { mergeSteps } from "./mergesteps.js";
 
 const PAUSE_MS = 250;
+const NOT_WHOLE = "Shown when rating and clock are whole.";
 
 /** The parts of a tea's page that ask: {reads, form, choose(tea), known(clocks)}. `onDone()` is called after each. */
 export function createTeaForm({ store, announce, onDone }) {
@@ -28,6 +29,7 @@ export function createTeaForm({ store, announce, onDone }) {
   });
   const editor = createClockEditor({ onChange: () => changed(), known: () => clocks });
   const line = createLine("", "Copy the curl line of this write");
+  const noLine = el("p", { class: "quiet", hidden: true }, NOT_WHOLE);
   const merge = el("div", { class: "merge-box" });
   const written = el("div", { class: "answer", "aria-live": "polite" });
   const write = el("button", { class: "main" }, "Write");
@@ -48,6 +50,7 @@ export function createTeaForm({ store, announce, onDone }) {
     merge,
     el("h3", {}, "The same with curl"),
     line.element,
+    noLine,
     el("p", { class: "buttons" }, write, remove),
     removeLine.element,
     written,
@@ -85,10 +88,10 @@ export function createTeaForm({ store, announce, onDone }) {
   async function ask(what, body, answer) {
     try {
       const told = await post(`/api/${what}`, body);
-      fill(answer, answered(told));
+      if (body.tea === tea) fill(answer, answered(told));
       if (what !== "read") announce(`${what === "write" ? "Write" : "Delete"} answered ${told.status}.`);
     } catch (error) {
-      fill(answer, el("p", { class: "trouble" }, error.message));
+      if (body.tea === tea) fill(answer, el("p", { class: "trouble" }, error.message));
     }
     onDone();
   }
@@ -104,7 +107,7 @@ export function createTeaForm({ store, announce, onDone }) {
     const clock = editor.value();
     const asked = tea;
     if (!asked || clock === null || !number.validity.valid) {
-      fill(merge, el("p", { class: "quiet" }, "Shown when rating and clock are whole."));
+      fill(merge, el("p", { class: "quiet" }, NOT_WHOLE));
       return;
     }
     const value = Number(number.value);
@@ -120,7 +123,8 @@ export function createTeaForm({ store, announce, onDone }) {
     if (!tea) return;
     const clock = editor.value();
     const isWhole = clock !== null && number.validity.valid;
-    write.disabled = !isWhole;
+    write.disabled = line.element.hidden = !isWhole;
+    noLine.hidden = isWhole;
     if (isWhole) line.show(curlWrite(base(), tea, Number(number.value), clock));
     showMerge();
   }

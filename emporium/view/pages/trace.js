@@ -3,7 +3,7 @@
 import { get, paced } from "./api.js";
 import { drawDiagram } from "./diagram.js";
 import { el, fill, fold, refill, renewTables, rove, table } from "./dom.js";
-import { clock, count, rating, seconds, timeOfDay } from "./format.js";
+import { clock, count, isolated, rating, seconds, timeOfDay } from "./format.js";
 import { recordedTrace } from "./recorded.js";
 import { saveText, standalone } from "./save.js";
 import { inWords } from "./words.js";
@@ -11,6 +11,7 @@ import { inWords } from "./words.js";
 const LISTED = 50;
 const LIST_PAUSE_MS = 1500;
 const PAUSE_MS = 400;
+const TITLE = "A write on its way";
 
 export function createTrace({ store, announce }) {
   let request = null;
@@ -27,7 +28,7 @@ export function createTrace({ store, announce }) {
   });
   const list = el("ul", { class: "tea-list" });
   const note = el("p", { class: "quiet" });
-  const heading = el("h1", {}, "A write on its way");
+  const heading = el("h1", {}, TITLE);
   const origin = el(
     "p",
     {},
@@ -85,7 +86,7 @@ export function createTrace({ store, announce }) {
     try {
       const told = await get(`/api/trace/${encodeURIComponent(asked)}`);
       if (asked !== request) return;
-      origin.textContent = `${told.tea ?? ""} · request ${told.request} · live: it grows while the write goes on its way.`;
+      origin.textContent = `${isolated(told.tea ?? "")} · request ${told.request} · live: it grows while the write goes on its way.${withoutSilent(told)}`;
       show(told);
     } catch (error) {
       if (asked === request) origin.textContent = error.message;
@@ -107,7 +108,7 @@ export function createTrace({ store, announce }) {
             tabindex: index === 0 ? 0 : -1,
             "aria-current": write.request === request ? "true" : null,
           },
-          el("span", { class: "tea-name" }, write.tea),
+          el("span", { class: "tea-name", title: write.tea }, write.tea),
           el(
             "span",
             { class: "quiet" },
@@ -119,6 +120,19 @@ export function createTrace({ store, announce }) {
     );
   }
 
+  /** Begins with another write: nothing of the one before is left. */
+  function begin(wanted) {
+    request = wanted;
+    trace = null;
+    last = "";
+    heading.textContent = TITLE;
+    origin.textContent = "Asking every service …";
+    saveSvg.disabled = saveJson.disabled = events.hidden = true;
+    fill(words);
+    fill(frame);
+    showList();
+  }
+
   /** Draws the trace, unless it is drawn already. */
   function show(told) {
     const now = JSON.stringify(told);
@@ -127,7 +141,7 @@ export function createTrace({ store, announce }) {
     last = now;
     drawnWidth = width;
     trace = told;
-    heading.textContent = told.tea ? `The way of ${told.tea}` : "A write on its way";
+    heading.textContent = told.tea ? `The way of ${told.tea}` : TITLE;
     const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
     const focused = frame.contains(document.activeElement) ? document.activeElement.dataset?.index : undefined;
     const drawing = drawDiagram(told, width - 2, rem, choose);
@@ -214,19 +228,21 @@ export function createTrace({ store, announce }) {
     if (told.some((event) => event.service === "lb")) refreshList();
     if (request !== null && told.some((event) => event.request === request)) refresh();
   });
+  store.hearGap(() => !element.hidden && (refreshList(), refresh()));
   return {
     element,
     enter(wanted) {
+      if (wanted !== null && wanted !== request) begin(wanted);
       refreshList();
-      if (wanted === null || wanted === request) return;
-      request = wanted;
-      trace = null;
-      last = "";
-      fill(frame);
-      showList();
-      refresh();
+      refresh(); // what happened while another view was open was not followed
     },
   };
+}
+
+/** Whose events are missing, in words; nothing where all have told theirs. */
+function withoutSilent(told) {
+  const silent = told.silent ?? [];
+  return silent.length ? ` Without what ${silent.join(", ")} did: no answer.` : "";
 }
 
 function eventTable(trace) {

@@ -1,6 +1,6 @@
 // A trace event as a sentence. Pure.
 
-import { clocks, rating } from "./format.js";
+import { clocks, isolated, rating } from "./format.js";
 
 const MERGED = {
   stored: "it stands now",
@@ -13,7 +13,7 @@ const MERGED = {
 
 /** What happened, in one sentence without its time: "db1 heard of oolong on channel db0: 3 at {c0:5}". */
 export function inWords(event) {
-  const tea = event.tea ?? "something";
+  const tea = event.tea ? isolated(event.tea) : "something";
   const who = { lb: "The load balancer", q: "The queue" }[event.service] ?? event.service;
   const said = SENTENCES[event.event]?.(event, tea) ?? `${event.event} ${tea}`;
   return `${who} ${said}${valueOf(event)}`;
