@@ -39,13 +39,20 @@ class Looker:
         asked = self._ring.ask_all()
         answering = [peer for peer in self._ring.peers if asked[peer.name].answer_ms is not None]
         before, self._counted = self._counted, {}
-        for peer, count in zip(answering, self._ring.of_all(requests_of, answering), strict=True):
+        counts = self._ring.of_all(lambda peer: count_of(peer, asked[peer.name].told), answering)
+        for peer, count in zip(answering, counts, strict=True):
             self._counted[peer.name] = count, self._now()
         rates = {name: rate(before.get(name), counted) for name, counted in self._counted.items()}
         state = state_of(0, time.time(), self._places, asked, rates)
         state["lb"]["requests_per_s"] = rates.get("lb")
         state["queue"]["requests_per_s"] = rates.get("q")
         return state
+
+
+def count_of(peer, told):
+    """How much it has done: operations on teas, where its status tells them, as the view shows them; else requests."""
+    operations = told.get("operations")
+    return operations if isinstance(operations, int) else requests_of(peer)
 
 
 def requests_of(peer):

@@ -65,6 +65,7 @@ def summary(state):
         if each["state"] != "up":
             troubled.setdefault(each["state"], []).append(each["name"])
     words = [f"{', '.join(names)} {how}" for how, names in troubled.items()]
+    words += ["gossip is held"] * bool(state.get("held"))
     return "; ".join([f"{serving} of {len(shards)} shards serve", *words])
 
 

@@ -224,6 +224,15 @@ def test_requests_are_counted_without_those_of_onlookers():
     assert ringstate.requests_in("up 1\n") is None
 
 
+def test_of_a_shard_operations_are_counted_and_not_what_shards_ask_each_other():
+    assert ringstate.count_of(None, {"operations": 5}) == 5
+
+
+def test_held_gossip_is_said_at_a_glance():
+    assert watchtable.summary({**state(), "held": True}) == "3 of 3 shards serve; gossip is held"
+    assert watchtable.summary(state()) == "3 of 3 shards serve"
+
+
 def test_a_rate_needs_two_looks_at_the_same_life():
     assert ringstate.rate((10, 1.0), (30, 3.0)) == 10
     assert ringstate.rate((10, 1.0), (4, 3.0)) is None
