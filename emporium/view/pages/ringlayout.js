@@ -1,6 +1,7 @@
 // Where everything of the ring is drawn, from the number of shards and the room there is. Pure geometry.
 
 const WIDE = 640;
+const PULL = 0.98; // from an ellipse towards the rectangle around it
 
 /**
  * The places: {width, height, isFull, lb, hub, shards, channels}. A place is {x, y, w, h} around its middle.
@@ -22,11 +23,12 @@ export function ringLayout(count, width, rem) {
   const top = lb.y + lb.h / 2 + 14 * unit;
   const middle = { x: width / 2, y: (top + height) / 2 };
   const far = { x: width / 2 - card.w / 2 - 2, y: (height - top) / 2 - card.h / 2 - 4 };
-  const crowd = count > 6 ? (1.25 * count * slot.w) / (2 * Math.PI) : 0; // so far out they have room beside each other
+  const crowd = count > (isFull ? 6 : 5) ? (1.25 * count * slot.w) / (2 * Math.PI) : 0; // so far out they have room beside each other
   const hub = { ...middle, r: Math.max((isFull ? 74 : 40) * unit, crowd - slot.w * 0.7) };
-  const reach = { x: Math.max(hub.r + slot.w * (isFull ? 0.42 : 0.2), crowd), y: hub.r + slot.h * 0.55 };
+  const reach = { x: Math.max(hub.r + slot.w * (isFull ? 0.42 : 0.2), crowd), y: hub.r + slot.h * (isFull ? 0.75 : 0.55) };
   const widest = far.x - card.w / 2 - slot.w / 2 - 4; // beyond it they would be behind the shards left and right
-  if (crowd > widest) {
+  const isHigh = crowd > widest;
+  if (isHigh) {
     // One above the other instead, where there is no room beside each other.
     reach.x = hub.r = Math.max(slot.w * 0.7, widest);
     reach.y = Math.min((1.1 * slot.h) / (1 - Math.cos((2 * Math.PI) / count)), far.y - card.h);
@@ -42,7 +44,7 @@ export function ringLayout(count, width, rem) {
     count < 2
       ? []
       : shards.map((shard, index) => {
-          const place = { ...onEllipse(middle, reach, first + (index + 0.5) * turn), ...slot };
+          const place = { ...onEllipse(middle, reach, first + (index + 0.5) * turn, isHigh ? 0 : PULL), ...slot };
           return { ...place, out: bow(shard, place, middle), on: bow(place, shards[(index + 1) % count], middle) };
         });
   for (const shard of shards) shard.sent = bow(lb, shard, shard);
@@ -53,12 +55,12 @@ function box(w, h, unit) {
   return { w: w * unit, h: h * unit };
 }
 
-function onEllipse(middle, radius, angle) {
+function onEllipse(middle, radius, angle, pull = PULL) {
   // Corners are farther than an ellipse reaches: pull towards the rectangle, where the room is.
   const [cos, sin] = [Math.cos(angle), Math.sin(angle)];
   const stretch = Math.min(1 / Math.max(Math.abs(cos), Math.abs(sin)), 1.42);
-  const pull = 1 + (stretch - 1) * 0.98;
-  return { x: middle.x + radius.x * cos * pull, y: middle.y + radius.y * sin * pull };
+  const far = 1 + (stretch - 1) * pull;
+  return { x: middle.x + radius.x * cos * far, y: middle.y + radius.y * sin * far };
 }
 
 /** A path from the edge of one place to the edge of another, bent away from what lies in the middle. */
