@@ -7,6 +7,7 @@ anybody but the view, and every complaint of the browser, fails the story. Pictu
 import json
 import re
 import subprocess
+from itertools import combinations, product
 from xml.etree import ElementTree
 
 import chromium
@@ -344,7 +345,7 @@ def lab_page(visits):
     page = visits.open("/#break")
     yield page
     page.get_by_role("button", name="Play on").click()
-    expect(page.get_by_text("Gossip moves by itself")).to_be_visible()
+    expect(page.get_by_text("Not held")).to_be_visible()
 
 
 def test_a_write_is_followed_round_the_ring_one_record_at_a_time(visits, quiet_ring, lab_page, rate):
@@ -620,6 +621,14 @@ def test_all_of_it_can_be_done_with_the_keyboard(visits, rate):
     )
 
 
+def test_an_address_that_names_no_view_shows_the_ring(visits):
+    for place in ("#nonsense", "#__proto__", "#constructor"):
+        page = visits.go(place)
+
+        expect(page.locator(".ring")).to_be_visible()
+    expect(page).to_have_title("Ring · The Tea Emporium")
+
+
 def test_the_link_that_skips_the_bar_leaves_the_view_as_it_is(visits):
     for path, seen in (("/#tea/skipped", "skipped"), ("/docs#q", "The API of each service")):
         page = visits.open(path)
@@ -743,3 +752,16 @@ def test_a_name_written_from_right_to_left_leaves_the_words_in_their_order(visit
     told = page.evaluate("async (event) => (await import('/static/words.js')).inWords(event)", event)
 
     assert told == "db1 heard of \u2068\u202ecod\u2069 on channel db0"
+
+
+def test_no_channel_of_the_ring_covers_another(visits):
+    page = visits.go("#ring")
+
+    for count, width in product((2, 3, 4, 5, 6, 8), (328, 600, 852, 1400)):
+        layout = page.evaluate(
+            "async ([count, width]) => (await import('/static/ringlayout.js')).ringLayout(count, width, 16)",
+            [count, width],
+        )
+        for one, other in combinations(layout["channels"], 2):
+            apart = abs(one["x"] - other["x"]) >= one["w"] - 1 or abs(one["y"] - other["y"]) >= one["h"] - 1
+            assert apart, f"{count} shards in {width} px: {one} and {other}"

@@ -45,10 +45,10 @@ function waitingInWords({ waiting, isKnown }) {
 export function createHealth(store) {
   const verdict = el("p", { class: "verdict" });
   const troubles = el("ul", { class: "troubles" });
-  const fact = (name) => ({ name: el("dt", {}, name), value: el("dd", {}, "–") });
+  const fact = (name, title) => ({ name: el("dt", { title }, name), value: el("dd", {}, "–") });
   const facts = {
     up: fact("shards up"),
-    lag: fact("gossip lag"),
+    lag: fact("gossip lag", "the oldest record on its way: a shard takes what waits for it when it is asked for something"),
     waiting: fact("waiting"),
     siblings: fact("siblings"),
   };

@@ -107,7 +107,7 @@ export function createLab({ store, announce }) {
       return;
     }
     draw(state);
-    say(heldWord, state.held ? "‖ Held: nothing moves until you let it." : "▶ Gossip moves by itself.");
+    say(heldWord, state.held ? "‖ Held: nothing moves until you let it." : "▶ Not held: a shard takes what waits for it whenever it is asked for something.");
     for (const service of services(state)) {
       const mark = badges.get(service.name);
       if (mark && mark.textContent !== service.state) fill(mark, badge(service.state));

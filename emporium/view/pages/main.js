@@ -28,7 +28,7 @@ function announce(text) {
 /** "#tea/oolong" as ["tea", "oolong"]. */
 function place() {
   const [name, ...rest] = location.hash.slice(1).split("/");
-  if (!(name in MAKE)) return ["ring", null];
+  if (!Object.hasOwn(MAKE, name)) return ["ring", null];
   try {
     return [name, decodeURIComponent(rest.join("/")) || null];
   } catch {

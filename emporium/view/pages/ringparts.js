@@ -213,7 +213,7 @@ export function drawLoadBalancer({ lb, unit, isFull }, choose) {
     element.setAttribute("class", `part lb is-${known(state)}`);
     mark.show(state);
     say(word, state);
-    if (!isFull) say(what, isKnown(service?.requests) ? `${service.requests} requests` : "picks the primary");
+    if (!isFull) say(what, isKnown(service?.requests) ? count(service.requests, "request") : "picks the primary");
     element.setAttribute("aria-label", `Load balancer ${state}${service?.note ? `, ${service.note}` : ""}`);
   }
   return { element, show };

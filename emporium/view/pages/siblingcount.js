@@ -4,7 +4,7 @@ import { get, paced } from "./api.js";
 import { changes } from "./state.js";
 
 const LISTED = 1000;
-const PAUSE_MS = 5000; // the load balancer asks every shard for the list
+const PAUSE_MS = 2000; // the load balancer asks every shard for the list
 
 /** Whether a write left more than one living rating of its tea; null when the event does not say. Pure. */
 export function leavesSiblings(event) {
