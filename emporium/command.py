@@ -18,6 +18,8 @@ from emporium.environment import ROOT, SetupFailed
 
 DONE, FAILED, WRONG, NOTHING, UNREACHABLE = range(5)
 MOST_SHARDS = 64
+CALL_S = 5
+LIST_S = 15  # the load balancer gives itself 10 s for a list
 DURABILITY = "in how many places a write is on disk before it is acknowledged: 2 waits for the queue's log, too (1)"
 PARTS_OF_BENCH = ("floors", "throughput", "growth", "threads")
 IN_TWO_LANES = ["-n", "2", "--no-loadscope-reorder"]  # see test/lanes.py
@@ -292,9 +294,15 @@ def run_delete(asked):
 
 
 def run_list(asked):
-    answer, _headers = call(asked, "GET", "/ratings")
+    from emporium import progress, screen
+
+    with progress.shown("asking every shard"):
+        answer, _headers = call(asked, "GET", "/ratings", deadline_s=LIST_S)
+    printable = screen.printable if screen.is_terminal(sys.stdout) else str
     for row in answer["teas"]:
-        print(f"{row['rating']:>10}  {row['siblings']:>3} sibling{'s' if row['siblings'] != 1 else ' '}  {row['tea']}")
+        print(
+            f"{row['rating']:>10}  {row['siblings']:>3} sibling{'s' if row['siblings'] != 1 else ' '}  {printable(row['tea'])}"
+        )
     if answer["unreachable"]:
         print(f"tea: without {', '.join(answer['unreachable'])}, which cannot be reached", file=sys.stderr)
         return UNREACHABLE
@@ -303,7 +311,7 @@ def run_list(asked):
     return DONE
 
 
-def call(asked, method, path, body=None, service="lb"):
+def call(asked, method, path, body=None, service="lb", deadline_s=CALL_S):
     """(the JSON answer, its headers). Raises Refused or NotRunning."""
     import requests
 
@@ -315,7 +323,7 @@ def call(asked, method, path, body=None, service="lb"):
     except StopIteration:
         raise Refused(WRONG, f"there is no shard {service}; the shards are 0 to {note.ndb - 1}") from None
     try:
-        answer = requests.request(method, url + path, json=body, timeout=5)
+        answer = requests.request(method, url + path, json=body, timeout=deadline_s)
         given = answer.json()
     except requests.RequestException as error:
         raise Refused(UNREACHABLE, f"{service} at {url} cannot be reached: {error}") from error

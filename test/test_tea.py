@@ -12,10 +12,12 @@ import sys
 import psutil
 import pytest
 import redis
+import requests
 from asking import ask
 from harness import deadline_in, eventually, is_alive
 from teacommand import TEA, Up, tea
 
+import serverLB
 from emporium import command, running
 from emporium.environment import ROOT
 from emporium.ports import Ports, is_free
@@ -310,6 +312,18 @@ def test_put_get_list_and_delete(open_tea):
 
     assert (again.returncode, again.stderr.count("\n")) == (3, 1)
     assert tea("get", "oolong", *base).stdout == "0.0  (never rated)\n"
+
+
+def test_a_list_may_take_as_long_as_the_load_balancer_gives_itself(open_tea, tea_here, monkeypatch):
+    asked = requests.request
+    deadlines = []
+    monkeypatch.setattr(
+        requests, "request", lambda *words, **options: deadlines.append(options["timeout"]) or asked(*words, **options)
+    )
+
+    assert tea_here("list", *open_tea.base).returncode == 0
+
+    assert deadlines[0] > serverLB.LIST_S
 
 
 def test_a_name_is_taken_as_it_is_typed(open_tea, tea_here):
