@@ -300,9 +300,8 @@ def run_list(asked):
         answer, _headers = call(asked, "GET", "/ratings", deadline_s=LIST_S)
     printable = screen.printable if screen.is_terminal(sys.stdout) else str
     for row in answer["teas"]:
-        print(
-            f"{row['rating']:>10}  {row['siblings']:>3} sibling{'s' if row['siblings'] != 1 else ' '}  {printable(row['tea'])}"
-        )
+        siblings = f"{row['siblings']:>3} sibling{'s' if row['siblings'] != 1 else ' '}"
+        print(f"{row['rating']:>10}  {siblings}  {printable(row['tea'])}")
     if answer["unreachable"]:
         print(f"tea: without {', '.join(answer['unreachable'])}, which cannot be reached", file=sys.stderr)
         return UNREACHABLE
