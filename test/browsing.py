@@ -89,6 +89,7 @@ class Visits:
         if self._page is None:
             self._page = self.open("/")
             self._contexts = []
+        self._page.mouse.move(0, 0)
         self._page.goto(f"{self.origin}/{place}")
         return self._page
 

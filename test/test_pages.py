@@ -398,6 +398,21 @@ def test_what_happened_while_another_view_was_open_is_in_the_trace(visits, quiet
     expect(page.locator(".diagram .event", has_text="heard db0")).to_have_count(1)
 
 
+def test_the_list_of_writes_does_not_move_under_the_pointer(visits, rate):
+    rate("pointed-at")
+    page = visits.go("#trace")
+    newest = page.locator(".trace-view .tea-list a").first
+    expect(newest).to_contain_text("pointed-at")
+
+    newest.hover()
+    rate("meanwhile")
+    expect(page.get_by_text("The list waits while the pointer is on it.")).to_be_visible()
+    assert "pointed-at" in newest.text_content()
+    page.mouse.move(0, 0)
+
+    expect(newest).to_contain_text("meanwhile")
+
+
 def test_a_request_that_nobody_knows_leaves_nothing_of_the_one_before(visits, rate):
     request = rate("known", 2, c0=3).headers["X-Request-ID"]
     page = visits.go(f"#trace/{request}")

@@ -70,7 +70,12 @@ export function createTrace({ store, announce }) {
 
   const refreshList = paced(async () => {
     try {
-      writes = (await get(`/api/writes?max=${LISTED}`)).writes;
+      const told = await get(`/api/writes?max=${LISTED}`);
+      if (isPointedAt()) {
+        note.textContent = "The list waits while the pointer is on it.";
+        return;
+      }
+      writes = told.writes;
       note.textContent = writes.length
         ? `The newest ${count(writes.length, "write")}`
         : "No write yet. Make one under Tea.";
@@ -92,6 +97,11 @@ export function createTrace({ store, announce }) {
       if (asked === request) origin.textContent = error.message;
     }
   }, PAUSE_MS);
+
+  /** Then it must not move: what is under the pointer is what a click is to choose. */
+  function isPointedAt() {
+    return matchMedia("(hover: hover)").matches && list.matches(":hover");
+  }
 
   function showList() {
     const wanted = filter.value.trim().toLowerCase();
@@ -222,6 +232,7 @@ export function createTrace({ store, announce }) {
     ),
   );
   rove(list, "a");
+  list.addEventListener("pointerleave", () => refreshList());
   new ResizeObserver(() => trace && show(trace)).observe(frame);
   store.hearTrace((told) => {
     if (element.hidden || document.visibilityState !== "visible") return;
