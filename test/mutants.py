@@ -610,7 +610,7 @@ MORE += [
         "emporium/client/store.py",
         "with self._one_at_a_time(tea, ends, request_id):",
         "if True:",
-        "client",
+        "client_calls",
     ),
     mutant(
         "a session reads weakly behind a deletion",
