@@ -393,6 +393,7 @@ def test_what_happened_while_another_view_was_open_is_in_the_trace(visits, quiet
     for told in ("let through on db0", tea):
         lab_page.get_by_role("button", name="Let one through").click()
         expect(said).to_contain_text(told)
+    expect(page.locator(".events")).to_contain_text(f"db1 read {tea}")
     visits.go(f"#trace/{request}")
 
     expect(page.locator(".diagram .event", has_text="heard db0")).to_have_count(1)
