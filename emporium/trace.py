@@ -160,7 +160,10 @@ def _is_of(event, tea, request):
     """Whether it is of this tea and of this request; None: of any."""
     if tea is None and request is None:
         return True
-    told = told_by(event.what) if isinstance(event.what, bytes) else {}
+    is_text = isinstance(event.what, bytes)
+    if is_text and request is not None and event.request is None and request.encode() not in event.what:
+        return False  # without making sense of the text, since most texts are of others
+    told = told_by(event.what) if is_text else {}
     return tea in (None, event.tea, told.get("tea")) and request in (None, event.request, told.get("request"))
 
 

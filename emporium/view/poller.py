@@ -1,4 +1,5 @@
-"""Who asks the ring how it is, and when: twice a second while a page is open, and never else.
+"""Who asks the ring how it is, and when: twice a second while a page is open, and never else. Once a second while more
+happens than a page is told: then the store has other things to do.
 
 A first page finds a fresh state in its HTML: then, and only then, it is asked on behalf of one request. Many that come
 at once share one answer.
@@ -13,7 +14,7 @@ from emporium.view.snapshot import looks_the_same, state_of
 
 log = logging.getLogger(__name__)
 
-PERIOD_S = 0.5
+PERIOD_S, BUSY_S = 0.5, 1.0
 FRESH_S = 1.0  # a state younger than this is fresh
 AT_LEAST_S = 10.0  # an unchanged state is told so often all the same
 MOST_EVENTS = 100  # in one message: more than anybody can look at, and fifty pages get each of them
@@ -44,14 +45,15 @@ class Poller:
         while not self._hub.is_closed:
             if self._hub.wait_for_pages():
                 self._ring.forget_events()
-            began_s = time.monotonic()
+            began_s, period_s = time.monotonic(), PERIOD_S
             try:
-                self._poll()
+                period_s = BUSY_S if self._poll() else PERIOD_S
             except Exception:  # one of a bug: the pages say that they are stale, and the next round may be better
                 log.exception("the ring could not be asked", extra={"event": "ring-not-asked"})
-            self._hub.wait(max(0.05, began_s + PERIOD_S - time.monotonic()))
+            self._hub.wait(max(0.05, began_s + period_s - time.monotonic()))
 
     def _poll(self):
+        """Tell the pages what is new. How many events they are not told."""
         with self._lock:
             asked = self._ask(with_events=True)
             state = self._state
@@ -64,6 +66,7 @@ class Poller:
         if events:
             messages.append(("trace", wire.encode({"events": events[-MOST_EVENTS:], "dropped": dropped})))
         self._hub.publish(*messages)
+        return dropped
 
     def _ask(self, with_events):
         """{name: Asked} of all services, and the state that comes of it kept. With the lock held."""
