@@ -37,6 +37,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", "full: of a benchmark itself, and only with --full, since it takes long")
     # A shell ignores Ctrl-C for what it starts with &, and our children inherit that: some tests send it to them.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption("--ndb") < 2:
@@ -78,6 +79,10 @@ def pytest_sessionfinish(session):
 
 
 def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--full"):
+        of_full = [item for item in items if item.get_closest_marker("full")]
+        config.hook.pytest_deselected(items=of_full)
+        items[:] = [item for item in items if item not in of_full]
     if hasattr(config, "workerinput"):  # in a lane
         items.sort(key=lanes.turn_of)
     asked = config.getoption("--test")

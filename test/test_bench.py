@@ -257,6 +257,7 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_runs(tmp_path)
     assert "--json: " in done.stderr
 
 
+@pytest.mark.full
 def test_overload_runs_from_end_to_end(tmp_path):
     """Its figures are worth nothing, since --quick leaves no time for them; so nothing is asserted of them."""
     told = tmp_path / "told.json"

@@ -297,6 +297,7 @@ def test_the_log_is_measured_from_end_to_end(bench):
     assert len(found["claims"]) == 4 + 2 + 1
 
 
+@pytest.mark.full
 def test_the_queue_is_measured_from_end_to_end(tool, bench):
     found = bench("--queue")
 
@@ -306,6 +307,7 @@ def test_the_queue_is_measured_from_end_to_end(tool, bench):
     assert len(found["claims"]) == 4 + 1 + 4 + 1
 
 
+@pytest.mark.full
 def test_what_surviving_faults_costs_is_measured_from_end_to_end(tool, bench):
     found = bench("--guarded")
 
@@ -315,6 +317,7 @@ def test_what_surviving_faults_costs_is_measured_from_end_to_end(tool, bench):
     assert len(found["claims"]) == 4 + 1 + 1 + 1
 
 
+@pytest.mark.full
 def test_what_looking_on_costs_is_measured_from_end_to_end(tool, bench):
     found = bench("--view")
 

@@ -313,6 +313,7 @@ def test_floors_run_from_end_to_end(tool, redis_benchmark, bench):
     assert {row["clients"] for row in found["floors"]} == set(floors.CLIENTS)
 
 
+@pytest.mark.full
 def test_each_number_of_threads_is_measured_on_a_cluster_of_its_own(tool, bench):
     found = bench("--only", "threads")
 
