@@ -57,13 +57,14 @@ class Trace:
 
     def record(self, name, tea=None, request=None, what=None, **members):
         """Append one event. Members that are None are left out when it is read."""
-        weight = _weight(what)
+        weight = 1 if what is None else _weight(what)
         with self._lock:
             self._count += 1
-            self._ring.append(Event(self._count, self._now(), name, tea, request, what, members, weight))
+            # A plain tuple, since to make an Event takes as long as all the rest; who reads it makes one.
+            self._ring.append((self._count, self._now(), name, tea, request, what, members, weight))
             self._weight += weight
             while len(self._ring) > self._most or self._weight > MOST_WEIGHT:
-                self._weight -= self._ring.popleft().weight
+                self._weight -= self._ring.popleft()[-1]
 
     def record_all(self, name, texts, **members):
         """One event for each of these records, JSON texts."""
@@ -104,7 +105,8 @@ class Trace:
                 after = 0
             first = self._count - len(self._ring) + 1
             begin = max(0, after + 1 - first)
-            return max(0, first - 1 - after), list(islice(self._ring, begin, None)), after
+            found = list(islice(self._ring, begin, None))
+        return max(0, first - 1 - after), list(map(Event._make, found)), after
 
     def _chosen(self, found, most, tea, request):
         """(at most `most` of these Events as dicts, the number of the last one that was looked at or None)."""
@@ -168,8 +170,9 @@ def _is_of(event, tea, request):
 
 
 def _weight(what):
-    if what is None:
-        return 1
     if isinstance(what, Value):
-        return 1 + sum(len(sibling.clock.clock) for sibling in what.siblings)
+        weight = 1
+        for sibling in what.siblings:  # faster than the sum of a generator, and mostly there is one
+            weight += len(sibling.clock.clock)
+        return weight
     return 1 + (len(what.clock) if isinstance(what, wire.Rated) else len(what) // 32)
