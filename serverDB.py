@@ -252,9 +252,12 @@ class Shard:
                     dropped,
                     extra={"event": "gossip-dropped", "count": dropped},
                 )
-        self.due_since = (self.due_since or self._now()) if found.due_count else None
+        self._note_lateness(found)
         if damaged := [tea for tea, value in found.values.items() if isinstance(value, Damaged)]:
             self.on_damage(damaged)
+
+    def _note_lateness(self, found):
+        self.due_since = (self.due_since or self._now()) if found.due_count else None
 
     def _delete(self, delete, now):
         """Whether something was stored, or the exception. As in the course, gossip may bring the value back."""
@@ -302,7 +305,7 @@ class Shard:
             while self._can_gossip():
                 with self.turn:
                     found = self.store.load([])
-                    self._tend(found)
+                    self._note_lateness(found)
                     if found.due_count in (0, last_count):  # all is told, or nothing more can be
                         return
                     last_count = found.due_count

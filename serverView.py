@@ -1,6 +1,6 @@
 """The view: the ring as it is, live in a browser.
 
-    browser  --one stream of events-->  [ view :8000 ]  --GET /status, twice a second-->  lb, db0.., q, Redis
+    browser  --one stream of events-->  [ view :8000 ]  --GET /status, at most twice a second-->  lb, db0.., q, Redis
 
 It is a process of its own, so that open pages cost the store next to nothing: however many there are, each service is
 asked once for all of them, and not at all while none is open. It promises that what is down says so, already in the
