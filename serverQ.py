@@ -57,7 +57,7 @@ def create_app(settings):
     def get(channel):
         found = channels.find(web.channel_name(channel))
         records = found.get(1) if found else []
-        trace.record_all("taken", records, channel=channel)
+        trace.record_texts("taken", records, channel)
         return web.answer(records[0] if records else b"{}")
 
     # Flask answers HEAD wherever it answers GET. Here it would take a record away.
@@ -101,13 +101,13 @@ def create_app(settings):
         except TooManyChannels as error:
             raise web.Problem(507, str(error)) from error
         failpoints.hit("queue-put-stored")
-        trace.record_all("put", records, channel=name)
+        trace.record_texts("put", records, name)
         return put
 
     def take_from(name, asked):
         found = channels.find(name)
         taken = found.take(asked.cursor, asked.most) if found else ([], None, 0)
-        trace.record_all("taken", taken[0], channel=name)
+        trace.record_texts("taken", taken[0], name)
         return taken
 
     return app

@@ -3,6 +3,8 @@
 An operation passes received, sent, answered; a weak read that goes on to another shard is sent more than once.
 """
 
+from emporium.trace import Event
+
 
 class BalancerTrace:
     """The Trace of the load balancer: each method says what has just happened."""
@@ -12,15 +14,33 @@ class BalancerTrace:
 
     def received(self, operation):
         """A client asks for this batch.Operation."""
-        self._record("received", operation.tea, operation.request, operation.rated, method=operation.method)
+        self._record(_received, (operation,), None, len(operation.rated.clock) if operation.rated else 0)
 
     def sent(self, operations, peer):
         """These go to the shard called `peer` in one call."""
-        together = len(operations)
-        for each in operations:
-            self._record("sent", each.tea, each.request, peer=peer, together=together)
+        self._record(_sent, tuple(operations), (peer, len(operations)))
 
     def answered(self, operation, reply):
         """This web.Reply is on its way to the client."""
-        outcome = dict(reply.headers).get("X-Merge")
-        self._record("answered", operation.tea, operation.request, status=reply.status, outcome=outcome)
+        self._record(_answered, (operation,), (reply.status, dict(reply.headers).get("X-Merge")))
+
+
+# ---- how an Entry of each kind is told: tell(thing, about)
+
+
+def _received(operation, _):
+    return _of_operation("received", operation, method=operation.method)
+
+
+def _sent(operation, about):
+    peer, together = about
+    return _of_operation("sent", operation, peer=peer, together=together)
+
+
+def _answered(operation, about):
+    status, outcome = about
+    return _of_operation("answered", operation, status=status, outcome=outcome)
+
+
+def _of_operation(name, operation, **members):
+    return Event(name, operation.tea, operation.request, operation.rated, members)

@@ -22,7 +22,7 @@ def add_routes(app, channels, trace):
     def get_many(channel):
         name, asked = web.channel_name(channel), web.checked(queuewire.decode_get, web.json_body())
         got = served(name, asked.wait_s, lambda found, wait_s: found.get(asked.most, wait_s))
-        trace.record_all("taken", got, channel=name)
+        trace.record_texts("taken", got, name)
         return web.answer(queuewire.encode_records(got))
 
     @app.post("/channel/<any_text:channel>/lease")
@@ -32,7 +32,7 @@ def add_routes(app, channels, trace):
             leased = served(name, asked.wait_s, lambda found, wait_s: found.lease(asked.most, asked.lease_s, wait_s))
         except TooManyLeased as error:
             raise web.Problem(429, str(error), {"Retry-After": "1"}) from error
-        trace.record_all("taken", [each.value for each in leased], channel=name)
+        trace.record_texts("taken", [each.value for each in leased], name)
         return web.answer(queuewire.encode_leased(leased))
 
     @app.post("/channel/<any_text:channel>/ack")

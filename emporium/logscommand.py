@@ -48,6 +48,8 @@ def logs(asked):
         lines = sorted(found, key=lambda line: line.at)[-(asked.lines or len(found)) :]
         shown = Shown(*_voices(services, lines, asked))
         shown.tell(lines)
+        if not lines and not asked.follow:
+            print(f"tea: {running.relative(folder)} has no such line", file=sys.stderr)
         if asked.follow:
             _follow(tails, sources, wanted, services, shown)
     except KeyboardInterrupt:

@@ -27,7 +27,7 @@ def outcomes_of(shard, operations):
     except (Busy, StoreDown, StoreUnsure) as error:
         came_to = [error] * len(operations)
     outcomes = [outcome_of(*each) for each in zip(operations, came_to, strict=True)]
-    shard.trace.answered(operations, outcomes)
+    shard.trace.answered(operations, came_to, outcomes)
     return outcomes
 
 

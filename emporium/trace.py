@@ -3,9 +3,10 @@
     {"n": 17, "at": 1763760000.123456, "service": "db0", "event": "merged", "tea": "oolong", "request": "7f3a90c2",
      "outcome": "stored", "primary": "db0", "choices": [3], "clocks": [{"c0": 5}]}
 
-To record is to append what is at hand, a few references; it becomes JSON when somebody reads it. Values are never
-changed, so that what is read later is what was. The ring forgets its oldest events when it has as many as it may, or
-when their values are large: a tea can have a hundred siblings, and nobody shall fill the memory with them.
+To record is to append what is at hand: for all that happened at one moment, such as the records of one call, a single
+Entry. It becomes events, and JSON, when somebody reads it. Values are never changed, so that what is read later is what
+was. The ring forgets its oldest events when it has as many as it may, or when their values are large: a tea can have a
+hundred siblings, and nobody shall fill the memory with them.
 
 The events of each service are in docs/protocol.md.
 """
@@ -13,29 +14,44 @@ The events of each service are in docs/protocol.md.
 import os
 import threading
 import time
+from bisect import bisect_right
 from collections import deque
-from itertools import islice
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import Any, NamedTuple
 
 from emporium import wire
 from emporium.requestid import is_id
 from emporium.siblings import Value
 
-MOST_WEIGHT = 200_000  # entries of clocks in all values of the ring, or 32 bytes of JSON each: some 30 MB at most
+MOST_WEIGHT = 200_000  # entries of clocks in all values of the ring: some 30 MB at most
+BYTES_AN_ENTRY = 32  # of JSON
 LOOK_S = 0.05  # between two looks of a reader that waits: to wake it would cost whoever records
 
 
 class Event(NamedTuple):
     """`what`: the value after it, as a Value, as the JSON text of a gossip record, or as Rated by a client; or None."""
 
-    n: int
-    at: float
     name: str
-    tea: str | None
-    request: str | None
-    what: Value | bytes | wire.Rated | None
-    members: dict
+    tea: str | None = None
+    request: str | None = None
+    what: Value | bytes | wire.Rated | None = None
+    members: dict = {}  # those that are None are left out
+
+
+class Entry(NamedTuple):
+    """One event for each of the `things`: tell(thing, about) is the Event."""
+
+    first: int  # the number of the first one
+    at: float
     weight: int
+    things: Sequence
+    tell: Callable
+    about: Any
+
+    @property
+    def last(self):
+        return self.first + len(self.things) - 1
 
 
 class Trace:
@@ -50,26 +66,33 @@ class Trace:
         self._most = most
         self._now = now
         self._lock = threading.Lock()
-        self._ring = deque()
+        self._ring = deque()  # of Entries
         self._count = 0
+        self._kept = 0
         self._weight = 0
         self._is_ending = threading.Event()
 
-    def record(self, name, tea=None, request=None, what=None, **members):
-        """Append one event. Members that are None are left out when it is read."""
-        weight = 1 if what is None else _weight(what)
-        with self._lock:
-            self._count += 1
-            # A plain tuple, since to make an Event takes as long as all the rest; who reads it makes one.
-            self._ring.append((self._count, self._now(), name, tea, request, what, members, weight))
-            self._weight += weight
-            while len(self._ring) > self._most or self._weight > MOST_WEIGHT:
-                self._weight -= self._ring.popleft()[-1]
+    def record(self, tell, things, about=None, weight=0):
+        """Append one event for each of these things, which have happened together: tell(thing, about) is the Event.
 
-    def record_all(self, name, texts, **members):
-        """One event for each of these records, JSON texts."""
-        for text in texts:
-            self.record(name, what=text, **members)
+        things  are never changed later: they are told when somebody reads
+        weight  of the values that the things bring, see weight_of; 0 where they stand in an Entry just before, too
+        """
+        if not things:
+            return
+        with self._lock:
+            self._ring.append(Entry(self._count + 1, self._now(), weight, things, tell, about))
+            self._count += len(things)
+            self._kept += len(things)
+            self._weight += weight
+            while self._kept - len(self._ring[0].things) >= self._most or self._weight > MOST_WEIGHT:
+                oldest = self._ring.popleft()
+                self._kept -= len(oldest.things)
+                self._weight -= oldest.weight
+
+    def record_texts(self, name, texts, channel):
+        """One event for each of these records of a channel, JSON texts."""
+        self.record(_text_event, texts, (name, channel), sum(map(len, texts)) // BYTES_AN_ENTRY)
 
     def read(self, after=0, most=500, tea=None, request=None, wait_s=0):
         """What docs/protocol.md has as the answer to GET /trace: the events behind number `after`, at most `most`.
@@ -79,11 +102,11 @@ class Trace:
         """
         ends = time.monotonic() + wait_s
         lost, found, after = self._behind(after)
-        chosen = self._chosen(found, most, tea, request)
+        chosen = self._chosen(found, after, most, tea, request)
         while not chosen[0] and time.monotonic() < ends and not self._is_ending.wait(LOOK_S):
             more_lost, found, after = self._behind(chosen[1] or after)
             lost += more_lost
-            chosen = self._chosen(found, most, tea, request)
+            chosen = self._chosen(found, after, most, tea, request)
         events, last = chosen
         return {
             "service": self.service,
@@ -99,42 +122,38 @@ class Trace:
         self._is_ending.set()
 
     def _behind(self, after):
-        """(how many behind number `after` are gone, the Events that are still there, `after` itself or 0)."""
+        """(how many behind number `after` are gone, the Entries that have the rest, `after` or what must count for it)."""
         with self._lock:
             if after > self._count:
                 after = 0
-            first = self._count - len(self._ring) + 1
-            begin = max(0, after + 1 - first)
-            found = list(islice(self._ring, begin, None))
-        return max(0, first - 1 - after), list(map(Event._make, found)), after
+            entries, count, kept = list(self._ring), self._count, min(self._kept, self._most)
+        lost = max(0, count - kept - after)
+        after += lost
+        return lost, entries[bisect_right(entries, after, key=lambda entry: entry.last) :], after
 
-    def _chosen(self, found, most, tea, request):
-        """(at most `most` of these Events as dicts, the number of the last one that was looked at or None)."""
+    def _chosen(self, entries, after, most, tea, request):
+        """(at most `most` events behind `after` as dicts, the number of the last one that was looked at or None)."""
         chosen = []
         last = None
-        for event in found:
-            last = event.n
-            if _is_of(event, tea, request):
-                chosen.append(self._shown(event))
-                if len(chosen) == most:
-                    break
+        for entry in entries:
+            for last, thing in enumerate(entry.things, entry.first):
+                if last <= after:
+                    continue
+                event = entry.tell(thing, entry.about)
+                if _is_of(event, tea, request):
+                    chosen.append({"n": last, "at": round(entry.at, 6), "service": self.service, **_shown(event)})
+                    if len(chosen) == most:
+                        return chosen, last
         return chosen, last
 
-    def _shown(self, event):
-        """An Event as it stands in JSON."""
-        shown = {"n": event.n, "at": round(event.at, 6), "service": self.service, "event": event.name}
-        if event.tea is not None:
-            shown["tea"] = event.tea
-        if event.request is not None:
-            shown["request"] = event.request
-        shown.update((name, value) for name, value in event.members.items() if value is not None)
-        if isinstance(event.what, Value):
-            shown["choices"], shown["clocks"] = wire.choices_of(event.what), wire.clocks_of(event.what)
-        elif isinstance(event.what, wire.Rated):
-            shown["rating"], shown["clocks"] = event.what.rating, [event.what.clock]
-        elif event.what is not None:
-            shown |= told_by(event.what)
-        return shown
+
+def weight_of(values):
+    """Of these Values, as Trace.record takes it: how many entries their clocks have."""
+    return weight_of_siblings(chain.from_iterable([value.siblings for value in values]))
+
+
+def weight_of_siblings(siblings):
+    return sum([len(sibling.clock.clock) for sibling in siblings])
 
 
 class Nothing:
@@ -146,6 +165,28 @@ class Nothing:
 
 def _nothing(*_, **__):
     pass
+
+
+def _text_event(text, about):
+    name, channel = about
+    return Event(name, what=text, members={"channel": channel})
+
+
+def _shown(event):
+    """The members of an Event as it stands in JSON, beside when and where it was."""
+    shown = {"event": event.name}
+    if event.tea is not None:
+        shown["tea"] = event.tea
+    if event.request is not None:
+        shown["request"] = event.request
+    shown.update((name, value) for name, value in event.members.items() if value is not None)
+    if isinstance(event.what, Value):
+        shown["choices"], shown["clocks"] = wire.choices_of(event.what), wire.clocks_of(event.what)
+    elif isinstance(event.what, wire.Rated):
+        shown["rating"], shown["clocks"] = event.what.rating, [event.what.clock]
+    elif event.what is not None:
+        shown |= told_by(event.what)
+    return shown
 
 
 def told_by(text):
@@ -168,11 +209,3 @@ def _is_of(event, tea, request):
     told = told_by(event.what) if is_text else {}
     return tea in (None, event.tea, told.get("tea")) and request in (None, event.request, told.get("request"))
 
-
-def _weight(what):
-    if isinstance(what, Value):
-        weight = 1
-        for sibling in what.siblings:  # faster than the sum of a generator, and mostly there is one
-            weight += len(sibling.clock.clock)
-        return weight
-    return 1 + (len(what.clock) if isinstance(what, wire.Rated) else len(what) // 32)

@@ -565,6 +565,21 @@ def test_the_api_of_each_service_is_readable_without_another_machine(visits):
     assert page.evaluate(TOO_WIDE_PX) == 0
     keep_picture(page, "docs-laptop")
 
+    page.locator("summary", has_text="GET").first.click()
+    expect(page.locator(".operation[open]", has_text="X-Clock").first).to_contain_text("object")
+    page.get_by_role("link", name="Break it").click()
+    expect(page.get_by_role("button", name="Hold gossip")).to_be_visible()
+
+
+def test_the_tab_of_a_view_leads_back_to_what_was_open_there(visits, rate):
+    rate("way-back", 3, c0=1)
+    page = visits.go("#tea/way-back")
+    page.get_by_role("link", name="Ring", exact=True).click()
+    page.get_by_role("link", name="Tea", exact=True).click()
+
+    expect(page.get_by_role("heading", name="way-back")).to_be_visible()
+    assert page.url.endswith("#tea/way-back")
+
 
 # ---- for everybody
 
@@ -698,6 +713,15 @@ def test_the_clock_of_the_button_is_newer_than_all_and_as_small_as_can_be(visits
     assert {**made, "c1": None} == {**join.asDict(), "c1": None}
 
 
+def test_a_name_that_can_count_no_further_gives_way_to_another(visits):
+    page = visits.go("#ring")
+    clocks = [{"c0": 2**53 - 1, "c1": 4}, {"c0-2": 2**53 - 1}]
+
+    made = page.evaluate("async (clocks) => (await import('/static/clockedit.js')).newerThanAll(clocks, 'c0')", clocks)
+
+    assert made == {"c0": 2**53 - 1, "c0-2": 2**53 - 1, "c0-3": 1, "c1": 4}
+
+
 def test_time_is_squeezed_and_never_turned_round(visits, chance):
     page = visits.go("#ring")
     times = [0.0]
@@ -722,6 +746,17 @@ def test_the_bar_tells_only_what_is_known(visits):
 
     assert health["verdict"] == "Trouble"
     assert not health["isKnown"]
+
+
+def test_a_shard_whose_redis_is_down_does_not_count_as_serving(visits):
+    page = visits.go("#ring")
+    shards = [{"name": name, "state": "up", "due": 0, "lag_s": 0} for name in ("db0", "db1")]
+    replicas = [{"name": "r0", "state": "up"}, {"name": "r1", "state": "down"}]
+    state = {"shards": shards, "redis": replicas, "queue": {"name": "q", "state": "up", "channels": []}, "held": False}
+
+    health = page.evaluate("async (state) => (await import('/static/health.js')).healthOf(state)", state)
+
+    assert (health["serving"], health["shards"]) == (1, 2)
 
 
 def test_teas_with_siblings_are_counted_by_what_their_primaries_write(visits):
@@ -773,7 +808,7 @@ def test_a_name_written_from_right_to_left_leaves_the_words_in_their_order(visit
 def test_no_channel_of_the_ring_covers_another(visits):
     page = visits.go("#ring")
 
-    for count, width in product((2, 3, 4, 5, 6, 8), (328, 600, 852, 1400)):
+    for count, width in product((2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12), (328, 600, 852, 1400)):
         layout = page.evaluate(
             "async ([count, width]) => (await import('/static/ringlayout.js')).ringLayout(count, width, 16)",
             [count, width],

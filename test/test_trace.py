@@ -27,7 +27,7 @@ from emporium.settings import DBSettings, LBSettings, QSettings, RedisAddress
 from emporium.shard import Digest, Place, Write, merge_writes
 from emporium.shardtrace import ShardTrace
 from emporium.siblings import UNRATED
-from emporium.trace import Trace
+from emporium.trace import Event, Trace, weight_of
 from emporium.wire import Rated, Record
 from serverLB import primary_of
 
@@ -40,10 +40,15 @@ def numbers(answer):
     return [event["n"] for event in answer["events"]]
 
 
-def ring_of_events(count, most=100, name="read"):
+def note(trace, *event, weight=0, **members):
+    """Record one Event, given its members in their order."""
+    trace.record(lambda event, _: event, [Event(*event, **members)], weight=weight)
+
+
+def ring_of_events(count, most=100):
     made = Trace("db0", most)
     for _ in range(count):
-        made.record(name)
+        note(made, "read")
     return made
 
 
@@ -57,6 +62,18 @@ def test_the_newest_events_are_kept_and_those_that_are_gone_are_counted():
 
     assert numbers(answer) == [5, 6, 7]
     assert (answer["lost"], answer["next"]) == (2, 7)
+
+
+def test_of_those_that_happened_together_the_newest_are_kept_and_read_one_by_one():
+    kept = Trace("q", 4)
+    for texts in ([b"{}"] * 2, [b"{}"] * 3, [], [b"{}"]):
+        kept.record_texts("put", texts, "db0")
+
+    answer = kept.read(most=2)
+
+    assert (numbers(answer), answer["lost"], answer["next"]) == ([3, 4], 2, 4)
+    assert numbers(kept.read(after=4)) == [5, 6]
+    assert numbers(kept.read(after=5)) == [6]
 
 
 def test_a_reader_who_goes_on_from_next_sees_each_event_once():
@@ -81,7 +98,7 @@ def test_large_values_push_older_ones_out(monkeypatch):
     crowd = value_of(*(sibling(1, **{f"c{i}": 1}) for i in range(40)))
     kept = Trace("db0", 1000)
     for _ in range(5):
-        kept.record("merged", "assam", None, crowd)
+        note(kept, "merged", "assam", None, crowd, weight=weight_of([crowd]))
 
     answer = kept.read()
 
@@ -92,14 +109,15 @@ def test_large_values_push_older_ones_out(monkeypatch):
 def test_large_records_push_older_ones_out(monkeypatch):
     monkeypatch.setattr(trace, "MOST_WEIGHT", 100)
     kept = Trace("q", 1000)
-    kept.record_all("put", [b"{}".ljust(32 * 40)] * 5)
+    for _ in range(5):
+        kept.record_texts("put", [b"{}".ljust(32 * 40)], "db0")
 
     assert numbers(kept.read()) == [4, 5]
 
 
 def test_an_event_shows_the_value_as_it_was():
     kept = Trace("db0", 10, now=lambda: 12.3456789)
-    kept.record("merged", "assam", "abc", ASSAM, primary="db0", outcome=None)
+    note(kept, "merged", "assam", "abc", ASSAM, {"primary": "db0", "outcome": None})
 
     assert json.loads(wire.encode(kept.read()["events"])) == [
         {
@@ -133,7 +151,7 @@ def test_an_event_shows_the_value_as_it_was():
 )
 def test_a_record_on_a_channel_is_shown_as_far_as_it_is_gossip(text, members):
     kept = Trace("q", 10)
-    kept.record_all("put", [text], channel="db1")
+    kept.record_texts("put", [text], "db1")
 
     [event] = kept.read()["events"]
 
@@ -145,10 +163,10 @@ def test_a_record_on_a_channel_is_shown_as_far_as_it_is_gossip(text, members):
 
 def test_the_events_of_one_tea_or_one_request_can_be_asked_for():
     kept = Trace("q", 10)
-    kept.record("read", "assam", "a")
-    kept.record("read", "chai", "b")
-    kept.record("put", what=wire.encode_record(Record("db1", "assam", ASSAM, "b")))
-    kept.record("read", "chai", "c")
+    note(kept, "read", "assam", "a")
+    note(kept, "read", "chai", "b")
+    kept.record_texts("put", [wire.encode_record(Record("db1", "assam", ASSAM, "b"))], "db1")
+    note(kept, "read", "chai", "c")
 
     assert numbers(kept.read(tea="assam")) == [1, 3]
     assert numbers(kept.read(request="b")) == [2, 3]
@@ -160,7 +178,7 @@ def test_many_threads_record_without_a_gap_and_a_reader_misses_none():
     kept = Trace("db0", 10_000, now=lambda: time.sleep(0) or 0.0)  # others come in between
     seen, after = [], 0
     with ThreadPoolExecutor(4) as pool:
-        writing = [pool.submit(lambda: [kept.record("read") for _ in range(1000)]) for _ in range(4)]
+        writing = [pool.submit(lambda: [note(kept, "read") for _ in range(1000)]) for _ in range(4)]
         while len(seen) < 4000:
             is_over = all(each.done() for each in writing)
             answer = kept.read(after)
@@ -175,8 +193,8 @@ def test_a_reader_waits_for_the_first_event_of_its_request():
     kept = ring_of_events(3)
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(kept.read, request="abc", wait_s=CALL_S * 10)
-        kept.record("read", "assam", "other")
-        kept.record("read", "assam", "abc")
+        note(kept, "read", "assam", "other")
+        note(kept, "read", "assam", "abc")
 
         answer = asked.result(CALL_S)
 
@@ -391,6 +409,8 @@ def test_a_write_can_be_followed_all_round_the_ring(traced):
     carried = [f"db{shard}" for shard in (home, home, first, first, second, second)]
     assert [each["channel"] for each in events_of(layout.q, "round-1")] == carried
     assert [each["event"] for each in events_of(layout.q, "round-1")] == ["put", "taken"] * 3
+    everywhere = [events_of(port, "round-1") for port in (layout.lb, *map(layout.db, range(NDB)), layout.q)]
+    assert all(each["clocks"] == [{"c0": 1}] for events in everywhere for each in events), "a hop without its clock"
 
 
 def test_an_event_of_gossip_tells_the_value_and_where_it_is(traced):
@@ -434,6 +454,7 @@ def test_a_read_is_answered_from_the_value_in_its_trace(traced):
     arrived, read, answered = events_of(traced.layout.db(home), "read-1")
 
     assert (arrived["method"], read["choices"], answered["status"]) == ("GET", [4], 200)
+    assert answered["clocks"] == read["clocks"] == [{"c0": 1}]
 
 
 # ---- GET /stored/<tea>

@@ -62,7 +62,7 @@ def test_the_last_write_is_told_from_its_arrival_to_its_answer(open_tea, trace):
     told = told_of(lines)
     [primary] = [what.removeprefix("sent to ") for name, what in told if what.startswith("sent to")]
     for event in (
-        (primary, "arrived PUT"),
+        (primary, "arrived PUT 4 at c0=2"),
         (primary, "merged: stored; 4 at c0=2"),
         (primary, f"stored in r{primary[2:]}"),
         ("lb", "answered 200, stored"),

@@ -5,14 +5,19 @@ import { el, fill } from "./dom.js";
 const ID = "[A-Za-z0-9._\\-]{1,64}";
 const MOST = 64;
 
-/** The smallest clock newer than all of these: each entry at its highest count, and one's own advanced. Pure. */
+/**
+ * The smallest clock newer than all of these: each entry at its highest count, and one's own advanced; under another
+ * name, "c0-2", where one's own can count no further. Pure.
+ */
 export function newerThanAll(clocks, own) {
   const joined = {};
   for (const clock of clocks) {
     for (const [id, count] of Object.entries(clock ?? {})) joined[id] = Math.max(count, joined[id] ?? count);
   }
-  const next = own in joined ? joined[own] + 1 : 1;
-  return Object.fromEntries(Object.entries({ ...joined, [own]: next }).sort(([a], [b]) => (a < b ? -1 : 1)));
+  let name = own;
+  for (let number = 2; joined[name] >= Number.MAX_SAFE_INTEGER; number += 1) name = `${own}-${number}`;
+  const next = name in joined ? joined[name] + 1 : 1;
+  return Object.fromEntries(Object.entries({ ...joined, [name]: next }).sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
 /** An editor. `value()` is the clock, or null while it is none; `known()` gives the clocks that stand now. */

@@ -71,7 +71,7 @@ function describedOperation(operation, file) {
           { class: "pairs" },
           parameters.map((one) => [
             el("dt", {}, el("code", {}, one.name), ` in ${one.in}${one.required ? ", required" : ""}`),
-            el("dd", {}, marked(one.description ?? ""), " ", schemaWords(one.schema, file)),
+            el("dd", {}, marked(one.description ?? ""), " ", schemaWords(one.schema ?? Object.values(one.content ?? {})[0]?.schema, file)),
           ]),
         )
       : null,
@@ -128,6 +128,15 @@ function marked(text) {
   return text.split("`").map((part, index) => (index % 2 ? el("code", {}, part) : part));
 }
 
+async function showLabTab() {
+  try {
+    document.getElementById("lab-tab").hidden = !(await get("/api/state")).lab;
+  } catch {
+    return; // the view does not answer, and show() has said so
+  }
+}
+
 skipsTo(document.getElementById("content"));
 addEventListener("hashchange", show);
 show();
+showLabTab();

@@ -8,7 +8,7 @@ import { services } from "./state.js";
 
 const LATE_S = 5; // what the queue has not taken for so long is trouble; what waits there may wait for a request
 
-/** What a state amounts to. Pure: {verdict, mark, troubles, up, shards, lag_s, waiting, isKnown}: what waits is not all known otherwise. */
+/** What a state amounts to. Pure: {verdict, mark, troubles, serving, shards, lag_s, waiting, isKnown}: what waits is not all known otherwise. */
 export function healthOf(state) {
   const troubles = services(state)
     .filter((service) => service.state !== "up")
@@ -22,13 +22,14 @@ export function healthOf(state) {
   const isKnown = numbers.every((number) => number !== null && number !== undefined);
   if (state.held) troubles.push({ state: "slow", words: "gossip held", note: null });
   else if (owed.some((age) => age > LATE_S)) troubles.push({ state: "slow", words: "gossip is held up", note: null });
-  const up = state.shards.filter((shard) => shard.state === "up").length;
+  const hasRedis = (index) => state.redis[index]?.state !== "down";
+  const serving = state.shards.filter((shard, index) => shard.state === "up" && hasRedis(index)).length;
   const isBad = troubles.some((trouble) => trouble.state === "down");
   return {
     verdict: troubles.length === 0 ? "Healthy" : isBad ? "Trouble" : "Not quite well",
     mark: troubles.length === 0 ? "up" : isBad ? "down" : "slow",
     troubles,
-    up,
+    serving,
     shards: state.shards.length,
     lag_s,
     waiting,
@@ -47,7 +48,7 @@ export function createHealth(store) {
   const troubles = el("ul", { class: "troubles" });
   const fact = (name, title) => ({ name: el("dt", { title }, name), value: el("dd", {}, "–") });
   const facts = {
-    up: fact("shards up"),
+    serving: fact("shards serving", "those that are up, and whose Redis is"),
     lag: fact("gossip lag", "the oldest record on its way: a shard takes what waits for it when it is asked for something"),
     waiting: fact("waiting"),
     siblings: fact("siblings"),
@@ -61,7 +62,7 @@ export function createHealth(store) {
 
   store.hearAging((state) => {
     const health = healthOf(state);
-    say(facts.up.value, `${health.up} of ${health.shards}`);
+    say(facts.serving.value, `${health.serving} of ${health.shards}`);
     say(facts.lag.value, health.lag_s > 0 ? seconds(health.lag_s) : health.isKnown ? "none" : "not known");
     say(facts.waiting.value, waitingInWords(health));
     const now = JSON.stringify([health.verdict, health.troubles]);

@@ -44,8 +44,11 @@ function show() {
   }
   for (const [other, view] of Object.entries(views)) view.element.hidden = other !== name;
   for (const link of document.querySelectorAll(".tabs a[data-view]")) {
-    if (link.dataset.view === name) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
+    if (link.dataset.view !== name) link.removeAttribute("aria-current");
+    else {
+      link.setAttribute("aria-current", "page");
+      link.href = what === null ? `#${name}` : `#${name}/${encodeURIComponent(what)}`; // the way back leads to the same
+    }
   }
   if (shown && shown !== name) views[shown].leave?.();
   shown = name;

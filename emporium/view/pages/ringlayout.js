@@ -45,6 +45,8 @@ export function ringLayout(count, width, rem) {
       ? []
       : shards.map((shard, index) => {
           const place = { ...onEllipse(middle, reach, first + (index + 0.5) * turn, isHigh ? 0 : PULL), ...slot };
+          const [aside, least] = [place.x - middle.x, slot.w * 0.52];
+          if (isHigh && Math.abs(aside) > 1 && Math.abs(aside) < least) place.x = middle.x + Math.sign(aside) * least;
           return { ...place, out: bow(shard, place, middle), on: bow(place, shards[(index + 1) % count], middle) };
         });
   for (const shard of shards) shard.sent = bow(lb, shard, shard);

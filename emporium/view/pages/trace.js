@@ -186,7 +186,7 @@ export function createTrace({ store, announce }) {
     try {
       const told = recordedTrace(await chosen.text());
       request = null;
-      history.replaceState(null, "", "#trace");
+      location.hash = "#trace";
       origin.textContent = `A recorded run, from the file ${chosen.name}.`;
       show(told);
       showList();
