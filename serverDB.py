@@ -30,8 +30,8 @@ from emporium.guard import Watch, trouble_reaching
 from emporium.othershards import on_this_machine, others_of
 from emporium.recovery import Recovery
 from emporium.replica import Replica
-from emporium.requestid import here
 from emporium.safequeue import SafeQueue
+from emporium.sampling import chosen
 from emporium.settings import DBSettings, from_command_line, service_of
 from emporium.shard import (
     Changes,
@@ -97,6 +97,7 @@ class Shard:
         """
         with self.turn:
             failpoints.hit("step-begun")
+            self.trace.begun()
             found = self.store.load({operation.tea for operation in operations})
             failpoints.hit("step-loaded")
             self.tally.operations += len(operations)
@@ -381,15 +382,15 @@ def create_app(settings):
 
     @app.put("/rating/<tea>")
     def put_rating(tea):
-        return alone(Write(web.tea_name(tea), web.checked(wire.decode_rating, web.json_body()), here.request))
+        return alone(Write(web.tea_name(tea), web.checked(wire.decode_rating, web.json_body()), chosen(ring)))
 
     @app.get("/rating/<tea>")
     def get_rating(tea):
-        return alone(Read(web.tea_name(tea), request.headers.get("X-Consistency") == "weak", here.request))
+        return alone(Read(web.tea_name(tea), request.headers.get("X-Consistency") == "weak", chosen(ring)))
 
     @app.delete("/rating/<tea>")
     def delete_rating(tea):
-        return alone(Delete(web.tea_name(tea), here.request))
+        return alone(Delete(web.tea_name(tea), chosen(ring)))
 
     def alone(operation):
         [outcome] = outcomes_of(shard, [operation])

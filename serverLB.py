@@ -22,6 +22,7 @@ from functools import partial
 from itertools import pairwise
 
 from flask import request
+from msgspec import structs
 
 from emporium import failpoints, measures, serving, traceroutes, web, wire
 from emporium.balancertrace import BalancerTrace
@@ -30,6 +31,7 @@ from emporium.bulkhead import Bulkhead, Count
 from emporium.failures import BadAnswer, NoAnswer, NotReached, PeerError
 from emporium.guard import RetryBudget
 from emporium.requestid import here, in_this_request
+from emporium.sampling import chosen
 from emporium.settings import LBSettings, from_command_line, service_of
 from emporium.shardpeer import ALL_S, SHARD_S, ShardPeer
 from emporium.trace import Nothing, Trace
@@ -97,13 +99,17 @@ def create_app(settings, draw=random.randrange):
     def delete_rating(tea):
         return answer(asked("DELETE", web.tea_name(tea)))
 
+    def asked(method, tea, rated=None, weak=False):
+        """The Operation that this request is."""
+        return Operation(method, tea, rated, weak, chosen(ring), here.traceparent)
+
     def at_primary(operation):
         shard = shards[primary_of(operation.tea, settings.ndb)]
         return or_problem(shard, operation, shard.ask)
 
     def at_any(seen, read):
         given = read_anywhere(shards, draw(settings.ndb), read, retries)
-        return given if is_at_least(given, seen) else at_primary(asked("GET", read.tea))
+        return given if is_at_least(given, seen) else at_primary(structs.replace(read, weak=False))
 
     def answer(operation, carry_out=at_primary):
         operations.add()
@@ -125,11 +131,6 @@ def create_app(settings, draw=random.randrange):
             return web.answer({"view": view}, {"Location": view}, status=302)
 
     return app
-
-
-def asked(method, tea, rated=None, weak=False):
-    """The Operation that this request is."""
-    return Operation(method, tea, rated, weak, here.request, here.traceparent)
 
 
 def weak_is_asked():

@@ -2,6 +2,7 @@
 
     X-Request-ID: 7f3a90c2d41b55e8        1 to 64 characters out of A-Z a-z 0-9 . _ -
     traceparent: 00-<32 hex digits>-<16 hex digits>-<2 hex digits>
+    X-B3-Sampled: 0 or 1                  whether it is recorded (emporium/sampling.py)
 
 A service answers with the id that it was given, or makes one. It goes with every call that the request leads to, and
 stands in every line that is logged meanwhile. A traceparent is only passed on.
@@ -14,6 +15,7 @@ import re
 import threading
 
 NONE = "-"  # in the log, outside of any request
+YES, NO = "1", "0"
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _PARENT_IDS = r"-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
@@ -24,6 +26,7 @@ _PARENT = re.compile(rf"(?:00{_PARENT_IDS}|(?!00|ff)[0-9a-f]{{2}}{_PARENT_IDS}(?
 class _Here(threading.local):
     request = None
     traceparent = None
+    sampled = None  # YES, NO, or None: nobody has chosen yet
 
 
 here = _Here()
@@ -42,23 +45,25 @@ def is_traceparent(text):
 def begin(environ):
     """Note whose request this is, from its headers. Returns its id."""
     given = environ.get("HTTP_X_REQUEST_ID")
-    here.request = given if is_id(given) else os.urandom(8).hex()
+    is_known = is_id(given)
+    here.request = given if is_known else os.urandom(8).hex()
     parent = environ.get("HTTP_TRACEPARENT")
     here.traceparent = parent if parent is not None and is_traceparent(parent) else None
+    here.sampled = {YES: YES, NO: NO}.get(environ.get("HTTP_X_B3_SAMPLED"), YES if is_known else None)
     return here.request
 
 
 def end():
     """This thread is done with it."""
-    here.request = here.traceparent = None
+    here.request = here.traceparent = here.sampled = None
 
 
 def in_this_request(work):
     """work(...), for another thread that does it for the request of this one."""
-    mine = here.request, here.traceparent
+    mine = here.request, here.traceparent, here.sampled
 
     def work_in_it(*given):
-        here.request, here.traceparent = mine
+        here.request, here.traceparent, here.sampled = mine
         try:
             return work(*given)
         finally:
@@ -71,8 +76,12 @@ def headers():
     """The lines that pass it on with a call; none outside of a request."""
     if here.request is None:
         return ()
-    named = f"X-Request-ID: {here.request}"
-    return (named,) if here.traceparent is None else (named, f"traceparent: {here.traceparent}")
+    lines = [f"X-Request-ID: {here.request}"]
+    if here.traceparent is not None:
+        lines.append(f"traceparent: {here.traceparent}")
+    if here.sampled == NO:
+        lines.append(f"X-B3-Sampled: {NO}")
+    return lines
 
 
 def add_to_record(record):

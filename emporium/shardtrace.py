@@ -2,16 +2,18 @@
 
 A write passes  arrived, merged, stored, remembered, due, told, answered;  gossip  heard, merged, stored, remembered,
 due, told. All but `arrived` and `answered` are recorded in a turn, and so by one thread at a time.
+
+An operation without a request is not recorded (emporium/sampling.py). Gossip without one is told by servers that know
+of none, or of a write that was not chosen: it is recorded while there is little of it.
 """
 
 from collections import deque
 
 from emporium.shard import Delete, Read, TooMany, Write, Written
 from emporium.siblings import Value
-from emporium.trace import Event, weight_of, weight_of_siblings
 from emporium.wire import Rated
 
-MOST_IN_DIGEST = 256  # records of a digest that are known to wait there
+MOST_IN_DIGEST = 256  # recorded ones that are known to wait in the digest
 METHODS = {Write: "PUT", Read: "GET", Delete: "DELETE"}
 
 
@@ -21,42 +23,72 @@ class ShardTrace:
     def __init__(self, place, trace):
         self._place = place
         self._redis = f"r{place.shard_id}"
-        self._trace = trace
-        self._in_digest = deque(maxlen=MOST_IN_DIGEST)  # Records that this process has put there, the newest
+        self._trace, self._record = trace, trace.record
+        self._takes_unnamed = None  # in this step; None: not yet asked
+        self._in_digest = deque(maxlen=MOST_IN_DIGEST)  # Records that this process has put there, and recorded
 
     def arrived(self, operations):
         """These Writes, Reads and Deletes are to be carried out."""
-        writes = [each.sibling for each in operations if isinstance(each, Write)]
-        self._trace.record(_arrived, operations, None, weight_of_siblings(writes))
+        for each in _named(operations):
+            rated = Rated(each.sibling.rating, each.sibling.clock.asDict()) if isinstance(each, Write) else None
+            self._record("arrived", each.tea, each.request, rated, method=METHODS[type(each)])
 
     def answered(self, operations, came_to, outcomes):
         """What they came to is on its way back, as these batch.Outcomes."""
-        answers = zip(operations, map(_value_of, came_to), outcomes, strict=True)
-        self._trace.record(_answered, [(each, value, is_.status, is_.merge) for each, value, is_ in answers])
+        for each, value, outcome in zip(operations, came_to, outcomes, strict=True):
+            if each.request is not None:
+                self._record(
+                    "answered", each.tea, each.request, _value_of(value), status=outcome.status, outcome=outcome.merge
+                )
+
+    def begun(self):
+        """A step has begun."""
+        self._takes_unnamed = None
 
     def merged(self, merged):
         """Each of these Merged has been merged with what stood there; nothing is stored yet."""
-        self._trace.record(_merged, merged[:], None, weight_of([each.value for each in merged]))
+        for primary, tea, value, request, outcome in filter(self._is_chosen, merged):
+            self._record("merged", tea, request, value, primary=primary, outcome=outcome)
 
     def heard(self, records, merged, senseless):
         """These Records came from the predecessor, and were merged; those that came home were dropped. Beside them came
         these `senseless` texts."""
-        name, record = self._place.name, self._trace.record
-        record(_heard, records, self._place.predecessor, weight_of([each.value for each in records]))
-        record(_came_home, [each for each in records if each.primary == name])
+        channel, name = self._place.predecessor, self._place.name
+        for primary, tea, value, request in filter(self._is_chosen, records):
+            self._record("heard", tea, request, value, primary=primary, channel=channel)
+            if primary == name:
+                self._record("merged", tea, request, value, primary=primary, outcome="home")
         self.merged(merged)
-        record(_senseless, [None] * len(senseless))
+        for _ in senseless:
+            self._record("merged", outcome="aside")
 
     def stored(self, changes, digest):
         """These Changes are in Redis; `digest` is the Digest as it stood before."""
-        record = self._trace.record
-        record(_stored, [each for each in changes.merged if each.outcome in ("stored", "changed")], self._redis)
-        record(_due, changes.due_at_once)
-        record(_remembered_or_due, self._digested(changes, digest), self._place.digest_length)
+        for primary, tea, value, request, outcome in filter(self._is_chosen, changes.merged):
+            if outcome in ("stored", "changed"):
+                self._record("stored", tea, request, value, primary=primary, peer=self._redis)
+        for record in filter(self._is_chosen, changes.due_at_once):
+            self._note("due", record)
+        if digest.count == 0:
+            self._in_digest.clear()
+        count = digest.count - len(changes.replaced)
+        for record in changes.remembered:
+            count += 1
+            if self._place.coalesces:
+                self._forget_older(record)
+            if self._is_chosen(record):
+                self._note("remembered", record, digest=f"{count} of {self._place.digest_length}")
+                self._in_digest.append(record)
+            if count >= self._place.digest_length:
+                for due in self._in_digest:
+                    self._note("due", due)
+                self._in_digest.clear()
+                count = 0
 
     def removed(self, delete):
         """As the course deletes: in this Redis alone."""
-        self._trace.record(_removed, [delete], self._redis)
+        for each in _named([delete]):
+            self._record("stored", each.tea, each.request, peer=self._redis, outcome="removed")
 
     def told(self, texts):
         """The queue has these records, JSON texts."""
@@ -64,36 +96,37 @@ class ShardTrace:
 
     def read(self, operations, found):
         """The Reads among them are answered from these values, {tea: Value or Damaged}."""
-        read = [(each, found[each.tea]) for each in operations if isinstance(each, Read)]
-        read = [(each, value) for each, value in read if isinstance(value, Value)]
-        self._trace.record(_read, read, None, weight_of([value for _, value in read]))
+        for each in _named(operations):
+            if isinstance(each, Read) and isinstance(value := found[each.tea], Value):
+                self._record("read", each.tea, each.request, value)
 
     def compared(self, records, values):
         """Another shard gave these Records, and `values` changed by them, {tea: Value}."""
-        compared = [(each, values.get(each.key)) for each in records]
-        self._trace.record(_compared, compared, None, weight_of([value or each.value for each, value in compared]))
+        self.begun()
+        for primary, tea, told, request in filter(self._is_chosen, records):
+            value = values.get(tea)
+            outcome = "same" if value is None else "changed"
+            self._record("compared", tea, request, value or told, peer=primary, outcome=outcome)
 
-    def _digested(self, changes, digest):
-        """(Record, how many the digest has with it) of each that went into it, and (Record, 0) of each that is due."""
-        digested = []
-        if digest.count == 0:
-            self._in_digest.clear()
-        count = digest.count - len(changes.replaced)
-        for record in changes.remembered:
-            count += 1
-            digested.append((record, count))
-            self._put_in_digest(record)
-            if count >= self._place.digest_length:
-                digested += [(each, 0) for each in self._in_digest]
-                self._in_digest.clear()
-                count = 0
-        return digested
+    def _is_chosen(self, thing):
+        """Whether this Merged or Record is recorded."""
+        if thing.request is not None:
+            return True
+        if self._takes_unnamed is None:
+            self._takes_unnamed = self._trace.has_room_for_unnamed()
+            self._trace.unrecorded += not self._takes_unnamed
+        return self._takes_unnamed
 
-    def _put_in_digest(self, record):
-        if self._place.coalesces:
-            for older in [each for each in self._in_digest if each[:2] == record[:2]]:
-                self._in_digest.remove(older)
-        self._in_digest.append(record)
+    def _forget_older(self, record):
+        for older in [each for each in self._in_digest if each[:2] == record[:2]]:
+            self._in_digest.remove(older)
+
+    def _note(self, name, record, **members):
+        self._record(name, record.key, record.request, record.value, primary=record.primary, **members)
+
+
+def _named(operations):
+    return [each for each in operations if each.request is not None]
 
 
 def _value_of(came_to):
@@ -101,68 +134,3 @@ def _value_of(came_to):
     if isinstance(came_to, Value):
         return came_to
     return came_to.value if isinstance(came_to, Written | TooMany) else None
-
-
-# ---- how an Entry of each kind is told: tell(thing, about)
-
-
-def _arrived(asked, _):
-    rated = None
-    if isinstance(asked, Write):
-        rated = Rated(asked.sibling.rating, asked.sibling.clock.asDict())
-    return Event("arrived", asked.tea, asked.request, rated, {"method": METHODS[type(asked)]})
-
-
-def _answered(answered, _):
-    asked, value, status, merge = answered
-    return Event("answered", asked.tea, asked.request, value, {"status": status, "outcome": merge})
-
-
-def _merged(merged, _):
-    primary, tea, value, request, outcome = merged
-    return Event("merged", tea, request, value, {"primary": primary, "outcome": outcome})
-
-
-def _heard(record, channel):
-    return _of_record("heard", record, channel=channel)
-
-
-def _came_home(record, _):
-    return _of_record("merged", record, outcome="home")
-
-
-def _senseless(_nothing, _):
-    return Event("merged", members={"outcome": "aside"})
-
-
-def _stored(merged, redis):
-    return Event("stored", merged.tea, merged.request, merged.value, {"primary": merged.primary, "peer": redis})
-
-
-def _due(record, _):
-    return _of_record("due", record)
-
-
-def _remembered_or_due(digested, digest_length):
-    record, count = digested
-    return _of_record("remembered", record, digest=f"{count} of {digest_length}") if count else _due(record, None)
-
-
-def _removed(delete, redis):
-    return Event("stored", delete.tea, delete.request, members={"peer": redis, "outcome": "removed"})
-
-
-def _read(read, _):
-    asked, value = read
-    return Event("read", asked.tea, asked.request, value)
-
-
-def _compared(compared, _):
-    record, value = compared
-    outcome = "same" if value is None else "changed"
-    members = {"peer": record.primary, "outcome": outcome}
-    return Event("compared", record.key, record.request, value or record.value, members)
-
-
-def _of_record(name, record, **members):
-    return Event(name, record.key, record.request, record.value, {"primary": record.primary, **members})

@@ -3,10 +3,11 @@
     {"n": 17, "at": 1763760000.123456, "service": "db0", "event": "merged", "tea": "oolong", "request": "7f3a90c2",
      "outcome": "stored", "primary": "db0", "choices": [3], "clocks": [{"c0": 5}]}
 
-To record is to append what is at hand: for all that happened at one moment, such as the records of one call, a single
-Entry. It becomes events, and JSON, when somebody reads it. Values are never changed, so that what is read later is what
-was. The ring forgets its oldest events when it has as many as it may, or when their values are large: a tea can have a
-hundred siblings, and nobody shall fill the memory with them.
+To record is to append what is at hand, a few references; it becomes JSON when somebody reads it. Values are never
+changed, so that what is read later is what was. The ring forgets its oldest events when it has as many as it may, or
+when their values are large: a tea can have a hundred siblings, and nobody shall fill the memory with them.
+
+Where more requests come than anybody could look at, only some are recorded (emporium/sampling.py).
 
 The events of each service are in docs/protocol.md.
 """
@@ -14,85 +15,78 @@ The events of each service are in docs/protocol.md.
 import os
 import threading
 import time
-from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Sequence
-from itertools import chain
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import NamedTuple
 
 from emporium import wire
 from emporium.requestid import is_id
+from emporium.sampling import MOST_A_S, SAVED, UNNAMED_A_S, UNNAMED_SAVED, Pace
 from emporium.siblings import Value
 
-MOST_WEIGHT = 200_000  # entries of clocks in all values of the ring: some 30 MB at most
-BYTES_AN_ENTRY = 32  # of JSON
+MOST_WEIGHT = 200_000  # entries of clocks in all values of the ring, or 32 bytes of JSON each: some 30 MB at most
+REQUEST = b'"request"'  # in a record that says of which request it tells
 LOOK_S = 0.05  # between two looks of a reader that waits: to wake it would cost whoever records
 
 
 class Event(NamedTuple):
     """`what`: the value after it, as a Value, as the JSON text of a gossip record, or as Rated by a client; or None."""
 
-    name: str
-    tea: str | None = None
-    request: str | None = None
-    what: Value | bytes | wire.Rated | None = None
-    members: dict = {}  # those that are None are left out
-
-
-class Entry(NamedTuple):
-    """One event for each of the `things`: tell(thing, about) is the Event."""
-
-    first: int  # the number of the first one
+    n: int
     at: float
+    name: str
+    tea: str | None
+    request: str | None
+    what: Value | bytes | wire.Rated | None
+    members: dict
     weight: int
-    things: Sequence
-    tell: Callable
-    about: Any
-
-    @property
-    def last(self):
-        return self.first + len(self.things) - 1
 
 
 class Trace:
     """The newest `most` events of a service, numbered from 1. Safe between threads; recording never waits.
 
-    life  names this process: the events of another one are counted anew
+    life        names this process: the events of another one are counted anew
+    requests    the Pace of those that are chosen here
+    unrecorded  how many requests and records were not recorded, as others came at the same time; about, since to count
+                exactly would make threads wait
     """
 
     def __init__(self, service, most, now=time.time):
         self.service = service
         self.life = os.urandom(8).hex()
+        self.requests = Pace(MOST_A_S, SAVED)
+        self.unrecorded = 0
+        self._unnamed = Pace(UNNAMED_A_S, UNNAMED_SAVED)
         self._most = most
         self._now = now
         self._lock = threading.Lock()
-        self._ring = deque()  # of Entries
+        self._ring = deque()
         self._count = 0
-        self._kept = 0
         self._weight = 0
         self._is_ending = threading.Event()
 
-    def record(self, tell, things, about=None, weight=0):
-        """Append one event for each of these things, which have happened together: tell(thing, about) is the Event.
-
-        things  are never changed later: they are told when somebody reads
-        weight  of the values that the things bring, see weight_of; 0 where they stand in an Entry just before, too
-        """
-        if not things:
-            return
+    def record(self, name, tea=None, request=None, what=None, **members):
+        """Append one event. Members that are None are left out when it is read."""
+        weight = 1 if what is None else _weight(what)
         with self._lock:
-            self._ring.append(Entry(self._count + 1, self._now(), weight, things, tell, about))
-            self._count += len(things)
-            self._kept += len(things)
+            self._count += 1
+            self._ring.append(Event(self._count, self._now(), name, tea, request, what, members, weight))
             self._weight += weight
-            while self._kept - len(self._ring[0].things) >= self._most or self._weight > MOST_WEIGHT:
-                oldest = self._ring.popleft()
-                self._kept -= len(oldest.things)
-                self._weight -= oldest.weight
+            while len(self._ring) > self._most or self._weight > MOST_WEIGHT:
+                self._weight -= self._ring.popleft().weight
+
+    def has_room_for_unnamed(self):
+        """Whether what happens now may be recorded, though nobody says of which request it is. To be asked once."""
+        return self._unnamed.spend()
 
     def record_texts(self, name, texts, channel):
-        """One event for each of these records of a channel, JSON texts."""
-        self.record(_text_event, texts, (name, channel), sum(map(len, texts)) // BYTES_AN_ENTRY)
+        """One event for each of these records of a channel, JSON texts, that says its request; or for all of them."""
+        named = [text for text in texts if REQUEST in text]
+        if len(named) < len(texts) and not self.has_room_for_unnamed():
+            self.unrecorded += len(texts) - len(named)
+            texts = named
+        for text in texts:
+            self.record(name, what=text, channel=channel)
 
     def read(self, after=0, most=500, tea=None, request=None, wait_s=0):
         """What docs/protocol.md has as the answer to GET /trace: the events behind number `after`, at most `most`.
@@ -102,11 +96,11 @@ class Trace:
         """
         ends = time.monotonic() + wait_s
         lost, found, after = self._behind(after)
-        chosen = self._chosen(found, after, most, tea, request)
+        chosen = self._chosen(found, most, tea, request)
         while not chosen[0] and time.monotonic() < ends and not self._is_ending.wait(LOOK_S):
             more_lost, found, after = self._behind(chosen[1] or after)
             lost += more_lost
-            chosen = self._chosen(found, after, most, tea, request)
+            chosen = self._chosen(found, most, tea, request)
         events, last = chosen
         return {
             "service": self.service,
@@ -114,6 +108,7 @@ class Trace:
             "next": last or after,
             "newest": self._count,
             "lost": lost,
+            "unrecorded": self.unrecorded,
             "events": events,
         }
 
@@ -122,38 +117,42 @@ class Trace:
         self._is_ending.set()
 
     def _behind(self, after):
-        """(how many behind number `after` are gone, the Entries that have the rest, `after` or what must count for it)."""
+        """(how many behind number `after` are gone, the Events that are still there, `after` itself or 0)."""
         with self._lock:
             if after > self._count:
                 after = 0
-            entries, count, kept = list(self._ring), self._count, min(self._kept, self._most)
-        lost = max(0, count - kept - after)
-        after += lost
-        return lost, entries[bisect_right(entries, after, key=lambda entry: entry.last) :], after
+            first = self._count - len(self._ring) + 1
+            begin = max(0, after + 1 - first)
+            found = list(islice(self._ring, begin, None))
+        return max(0, first - 1 - after), found, after
 
-    def _chosen(self, entries, after, most, tea, request):
-        """(at most `most` events behind `after` as dicts, the number of the last one that was looked at or None)."""
+    def _chosen(self, found, most, tea, request):
+        """(at most `most` of these Events as dicts, the number of the last one that was looked at or None)."""
         chosen = []
         last = None
-        for entry in entries:
-            for last, thing in enumerate(entry.things, entry.first):
-                if last <= after:
-                    continue
-                event = entry.tell(thing, entry.about)
-                if _is_of(event, tea, request):
-                    chosen.append({"n": last, "at": round(entry.at, 6), "service": self.service, **_shown(event)})
-                    if len(chosen) == most:
-                        return chosen, last
+        for event in found:
+            last = event.n
+            if _is_of(event, tea, request):
+                chosen.append(self._shown(event))
+                if len(chosen) == most:
+                    break
         return chosen, last
 
-
-def weight_of(values):
-    """Of these Values, as Trace.record takes it: how many entries their clocks have."""
-    return weight_of_siblings(chain.from_iterable([value.siblings for value in values]))
-
-
-def weight_of_siblings(siblings):
-    return sum([len(sibling.clock.clock) for sibling in siblings])
+    def _shown(self, event):
+        """An Event as it stands in JSON."""
+        shown = {"n": event.n, "at": round(event.at, 6), "service": self.service, "event": event.name}
+        if event.tea is not None:
+            shown["tea"] = event.tea
+        if event.request is not None:
+            shown["request"] = event.request
+        shown.update((name, value) for name, value in event.members.items() if value is not None)
+        if isinstance(event.what, Value):
+            shown["choices"], shown["clocks"] = wire.choices_of(event.what), wire.clocks_of(event.what)
+        elif isinstance(event.what, wire.Rated):
+            shown["rating"], shown["clocks"] = event.what.rating, [event.what.clock]
+        elif event.what is not None:
+            shown |= told_by(event.what)
+        return shown
 
 
 class Nothing:
@@ -165,28 +164,6 @@ class Nothing:
 
 def _nothing(*_, **__):
     pass
-
-
-def _text_event(text, about):
-    name, channel = about
-    return Event(name, what=text, members={"channel": channel})
-
-
-def _shown(event):
-    """The members of an Event as it stands in JSON, beside when and where it was."""
-    shown = {"event": event.name}
-    if event.tea is not None:
-        shown["tea"] = event.tea
-    if event.request is not None:
-        shown["request"] = event.request
-    shown.update((name, value) for name, value in event.members.items() if value is not None)
-    if isinstance(event.what, Value):
-        shown["choices"], shown["clocks"] = wire.choices_of(event.what), wire.clocks_of(event.what)
-    elif isinstance(event.what, wire.Rated):
-        shown["rating"], shown["clocks"] = event.what.rating, [event.what.clock]
-    elif event.what is not None:
-        shown |= told_by(event.what)
-    return shown
 
 
 def told_by(text):
@@ -209,3 +186,8 @@ def _is_of(event, tea, request):
     told = told_by(event.what) if is_text else {}
     return tea in (None, event.tea, told.get("tea")) and request in (None, event.request, told.get("request"))
 
+
+def _weight(what):
+    if isinstance(what, Value):
+        return 1 + sum(len(sibling.clock.clock) for sibling in what.siblings)
+    return 1 + (len(what.clock) if isinstance(what, wire.Rated) else len(what) // 32)

@@ -191,3 +191,8 @@ def _tell_troubles(sources):
         print(f"tea: without {name}: {trouble}", file=sys.stderr)
     if sources.lost:
         print(f"tea: {sources.lost} older events are forgotten already", file=sys.stderr)
+    if sources.unrecorded:
+        print(
+            "tea: too many requests came to record each; one with an X-Request-ID of its own is found sooner",
+            file=sys.stderr,
+        )

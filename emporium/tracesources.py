@@ -53,6 +53,11 @@ class Sources:
         """How many events had been forgotten before they were asked for, as far as is known."""
         return sum(source.lost for source in self._sources)
 
+    @property
+    def unrecorded(self):
+        """How many requests and records were never recorded, since others came at the same time."""
+        return sum(source.unrecorded for source in self._sources)
+
     def recent(self):
         """Everything that is kept and was not given yet, sorted by time."""
         threads = [Thread(target=source.catch_up, daemon=True) for source in self._sources]
@@ -93,6 +98,7 @@ class Source:
         self.peer = peer
         self.trouble = None
         self.lost = 0
+        self.unrecorded = 0
         self._wanted = wanted
         self._life = None
         self._after = 0
@@ -136,6 +142,7 @@ class Source:
                 return self.ask(0)
         self._life, self._after = life, after
         self.lost += told.get("lost") or 0
+        self.unrecorded = told.get("unrecorded") or 0
         return [event for event in events if is_event(event)]
 
 

@@ -569,7 +569,7 @@ MORE += [
     mutant(
         "an id of a request may be anything",
         "emporium/requestid.py",
-        "given if is_id(given) else os.urandom(8).hex()",
+        "given if is_known else os.urandom(8).hex()",
         "given or os.urandom(8).hex()",
         "request_ids",
     ),
@@ -579,6 +579,27 @@ MORE += [
         "value = shard.store.peek([tea])[tea]",
         "value = shard.step([Read(tea)])[0]",
         "trace",
+    ),
+    mutant(
+        "a shard that is asked alone does not learn that a request is not recorded",
+        "emporium/requestid.py",
+        "    if here.sampled == NO:\n",
+        "    if False:\n",
+        "sampling",
+    ),
+    mutant(
+        "a request that is not recorded keeps its id in what travels together",
+        "emporium/sampling.py",
+        "    here.sampled = NO\n    return None\n",
+        "    here.sampled = NO\n    return here.request\n",
+        "sampling",
+    ),
+    mutant(
+        "those who hurry leave nothing to record for those who want to find their request",
+        "emporium/sampling.py",
+        "spend(0 if here.sampled == YES else FOR_NAMED)",
+        "spend(0)",
+        "sampling",
     ),
     mutant(
         "those who wait for events may hold all threads",

@@ -27,7 +27,7 @@ from emporium.settings import DBSettings, LBSettings, QSettings, RedisAddress
 from emporium.shard import Digest, Place, Write, merge_writes
 from emporium.shardtrace import ShardTrace
 from emporium.siblings import UNRATED
-from emporium.trace import Event, Trace, weight_of
+from emporium.trace import Trace
 from emporium.wire import Rated, Record
 from serverLB import primary_of
 
@@ -40,15 +40,10 @@ def numbers(answer):
     return [event["n"] for event in answer["events"]]
 
 
-def note(trace, *event, weight=0, **members):
-    """Record one Event, given its members in their order."""
-    trace.record(lambda event, _: event, [Event(*event, **members)], weight=weight)
-
-
-def ring_of_events(count, most=100):
+def ring_of_events(count, most=100, name="read"):
     made = Trace("db0", most)
     for _ in range(count):
-        note(made, "read")
+        made.record(name)
     return made
 
 
@@ -62,18 +57,6 @@ def test_the_newest_events_are_kept_and_those_that_are_gone_are_counted():
 
     assert numbers(answer) == [5, 6, 7]
     assert (answer["lost"], answer["next"]) == (2, 7)
-
-
-def test_of_those_that_happened_together_the_newest_are_kept_and_read_one_by_one():
-    kept = Trace("q", 4)
-    for texts in ([b"{}"] * 2, [b"{}"] * 3, [], [b"{}"]):
-        kept.record_texts("put", texts, "db0")
-
-    answer = kept.read(most=2)
-
-    assert (numbers(answer), answer["lost"], answer["next"]) == ([3, 4], 2, 4)
-    assert numbers(kept.read(after=4)) == [5, 6]
-    assert numbers(kept.read(after=5)) == [6]
 
 
 def test_a_reader_who_goes_on_from_next_sees_each_event_once():
@@ -98,7 +81,7 @@ def test_large_values_push_older_ones_out(monkeypatch):
     crowd = value_of(*(sibling(1, **{f"c{i}": 1}) for i in range(40)))
     kept = Trace("db0", 1000)
     for _ in range(5):
-        note(kept, "merged", "assam", None, crowd, weight=weight_of([crowd]))
+        kept.record("merged", "assam", None, crowd)
 
     answer = kept.read()
 
@@ -109,15 +92,14 @@ def test_large_values_push_older_ones_out(monkeypatch):
 def test_large_records_push_older_ones_out(monkeypatch):
     monkeypatch.setattr(trace, "MOST_WEIGHT", 100)
     kept = Trace("q", 1000)
-    for _ in range(5):
-        kept.record_texts("put", [b"{}".ljust(32 * 40)], "db0")
+    kept.record_texts("put", [b"{}".ljust(32 * 40)] * 5, "db0")
 
     assert numbers(kept.read()) == [4, 5]
 
 
 def test_an_event_shows_the_value_as_it_was():
     kept = Trace("db0", 10, now=lambda: 12.3456789)
-    note(kept, "merged", "assam", "abc", ASSAM, {"primary": "db0", "outcome": None})
+    kept.record("merged", "assam", "abc", ASSAM, primary="db0", outcome=None)
 
     assert json.loads(wire.encode(kept.read()["events"])) == [
         {
@@ -163,10 +145,10 @@ def test_a_record_on_a_channel_is_shown_as_far_as_it_is_gossip(text, members):
 
 def test_the_events_of_one_tea_or_one_request_can_be_asked_for():
     kept = Trace("q", 10)
-    note(kept, "read", "assam", "a")
-    note(kept, "read", "chai", "b")
-    kept.record_texts("put", [wire.encode_record(Record("db1", "assam", ASSAM, "b"))], "db1")
-    note(kept, "read", "chai", "c")
+    kept.record("read", "assam", "a")
+    kept.record("read", "chai", "b")
+    kept.record("put", what=wire.encode_record(Record("db1", "assam", ASSAM, "b")))
+    kept.record("read", "chai", "c")
 
     assert numbers(kept.read(tea="assam")) == [1, 3]
     assert numbers(kept.read(request="b")) == [2, 3]
@@ -178,7 +160,7 @@ def test_many_threads_record_without_a_gap_and_a_reader_misses_none():
     kept = Trace("db0", 10_000, now=lambda: time.sleep(0) or 0.0)  # others come in between
     seen, after = [], 0
     with ThreadPoolExecutor(4) as pool:
-        writing = [pool.submit(lambda: [note(kept, "read") for _ in range(1000)]) for _ in range(4)]
+        writing = [pool.submit(lambda: [kept.record("read") for _ in range(1000)]) for _ in range(4)]
         while len(seen) < 4000:
             is_over = all(each.done() for each in writing)
             answer = kept.read(after)
@@ -193,8 +175,8 @@ def test_a_reader_waits_for_the_first_event_of_its_request():
     kept = ring_of_events(3)
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(kept.read, request="abc", wait_s=CALL_S * 10)
-        note(kept, "read", "assam", "other")
-        note(kept, "read", "assam", "abc")
+        kept.record("read", "assam", "other")
+        kept.record("read", "assam", "abc")
 
         answer = asked.result(CALL_S)
 
@@ -282,7 +264,8 @@ def test_a_trace_has_the_name_of_its_service(service):
         answer = client.get("/trace?after=0&max=5000&wait=0")
 
     told = answer.json
-    assert told == {"service": service, "life": told["life"], "next": 0, "newest": 0, "lost": 0, "events": []}
+    counts = {"next": 0, "newest": 0, "lost": 0, "unrecorded": 0}
+    assert told == {"service": service, "life": told["life"], **counts, "events": []}
     assert len(told["life"]) == 16
 
 
@@ -343,9 +326,15 @@ def ask_patiently(port, path):
 
 @pytest.fixture(scope="module")
 def traced(run_folder):
-    """A ring of three that traces all, and whose gossip says whose write it tells of."""
     folder = run_folder / "traced"
     folder.mkdir()
+    with recording_ring(folder) as cluster:
+        yield cluster
+
+
+@contextmanager
+def recording_ring(folder, kept=1000):
+    """Inside, a ring of three that records what happens, and whose gossip says whose write it tells of."""
     cluster = Cluster(
         Ports.find_free(NDB),
         NDB,
@@ -354,9 +343,9 @@ def traced(run_folder):
         lambda name: folder / f"{name}.log",
         redisbinary.find_or_install(),
         redis_options=REDIS_OPTIONS,
-        queue_options={"trace": 1000},
-        shard_options=lambda index: {"trace": 1000, "gossip-ids": True, "tombstones": True},
-        balancer_options={"trace": 1000},
+        queue_options={"trace": kept},
+        shard_options=lambda index: {"trace": kept, "gossip-ids": True, "tombstones": True},
+        balancer_options={"trace": kept},
     )
     with cluster:
         yield cluster

@@ -15,7 +15,7 @@ from emporium import command
 from emporium.failures import NotReached
 from emporium.peers import Answer
 from emporium.ports import Ports
-from emporium.tracesources import Source
+from emporium.tracesources import Source, Sources
 from emporium.tracewords import Writes, words_of
 
 
@@ -193,6 +193,15 @@ def test_one_request_is_followed_by_its_id(open_tea, trace):
     assert lines[0].startswith("write of-mine of hojicha")
 
 
+def test_who_looks_in_vain_hears_that_not_all_is_recorded(open_tea, trace, monkeypatch):
+    monkeypatch.setattr(Sources, "unrecorded", 3)
+
+    code, _lines, said = trace("never-rated", "--last")
+
+    assert code == 3
+    assert "too many requests came to record each" in said
+
+
 def test_a_file_that_is_no_recorded_run_is_refused(tmp_path, capsys):
     for text in ("", "[]", '{"events": [{"at": "noon"}]}', '{"events": [3]}', '{"events": [{"at": 1.0}]}'):
         file = tmp_path / "run.json"
@@ -222,7 +231,7 @@ class Telling:
 
 def page(life, after, *events):
     happened = [{"n": n, "at": float(n), "service": "db0", "event": "due"} for n in events]
-    return 200, {"service": "db0", "life": life, "next": after, "lost": 0, "events": happened}
+    return 200, {"service": "db0", "life": life, "next": after, "lost": 0, "unrecorded": 7, "events": happened}
 
 
 def test_each_event_is_asked_for_once_and_those_of_another_life_are_all_news():
@@ -231,6 +240,7 @@ def test_each_event_is_asked_for_once_and_those_of_another_life_are_all_news():
 
     source.catch_up()
     assert [event["n"] for event in source.given()] == [1, 2]
+    assert source.unrecorded == 7
     source.catch_up()
     assert [event["n"] for event in source.given()] == [1]
     assert [int(asked["after"]) for asked in peer.asked] == [0, 2, 2, 0, 1]

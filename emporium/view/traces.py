@@ -19,23 +19,24 @@ MOST_WRITES = 500
 
 
 class Traces:
-    """Where each service's events have been read to. `news` is called for one service by one thread at a time."""
+    """Where each service's events have been read to, and how many it had not recorded. `news` is called for one service by one thread at a time."""
 
     def __init__(self):
         self._read = {}  # {service: (its life, the number of the event read last)}
 
     def news(self, peer):
         """(new events of this service, oldest first; how many there were besides). None at the first time."""
-        life, after = self._read.get(peer.name, (None, 0))
+        life, after, unrecorded = self._read.get(peer.name, (None, 0, 0))
         told = ask(peer, f"after={after}&max={MOST_NEWS if life else 1}")
         if told is None:
             return (), 0
+        now_unrecorded = told.get("unrecorded", 0)
         if told["life"] != life:
-            self._read[peer.name] = told["life"], 0 if life else told["newest"]
+            self._read[peer.name] = told["life"], 0 if life else told["newest"], now_unrecorded
             return self.news(peer) if life else ((), 0)  # another process: what it has is all new
         behind = told["next"] if len(told["events"]) < MOST_NEWS else told["newest"]
-        self._read[peer.name] = life, behind
-        return told["events"], told["lost"] + behind - told["next"]
+        self._read[peer.name] = life, behind, now_unrecorded
+        return told["events"], told["lost"] + behind - told["next"] + now_unrecorded - unrecorded
 
     def forget(self):
         """Nobody has looked for a while: what has happened meanwhile is not new."""

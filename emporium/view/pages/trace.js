@@ -77,7 +77,7 @@ export function createTrace({ store, announce }) {
       }
       writes = told.writes;
       note.textContent = writes.length
-        ? `The newest ${count(writes.length, "write")}`
+        ? `The newest ${count(writes.length, "write")} that ${writes.length === 1 ? "was" : "were"} recorded`
         : "No write yet. Make one under Tea.";
     } catch (error) {
       note.textContent = error.message;
