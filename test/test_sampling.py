@@ -159,10 +159,12 @@ def test_a_write_that_asks_not_to_be_recorded_is_gossiped_without_its_request(sa
 
 def test_a_page_hears_that_more_happened_than_was_recorded():
     told = iter(
-        {"life": "a", "next": 0, "newest": 0, "lost": 0, "unrecorded": count, "events": []} for count in (70, 70, 75, 75)
+        {"life": "a", "next": 0, "newest": 0, "lost": 0, "unrecorded": count, "events": []}
+        for count in (70, 70, 75, 75)
     )
     peer = SimpleNamespace(
-        name="lb", call=lambda _method, _path: Answer(200, wire.encode(next(told)), {"Content-Type": "application/json"})
+        name="lb",
+        call=lambda _method, _path: Answer(200, wire.encode(next(told)), {"Content-Type": "application/json"}),
     )
     traces = Traces()
 
