@@ -19,7 +19,10 @@ MOST_WRITES = 500
 
 
 class Traces:
-    """Where each service's events have been read to, and how many it had not recorded. `news` is called for one service by one thread at a time."""
+    """Where each service's events have been read to, and how many requests it had not recorded by then.
+
+    `news` is called for one service by one thread at a time.
+    """
 
     def __init__(self):
         self._read = {}  # {service: (its life, the number of the event read last)}
