@@ -69,7 +69,8 @@ def busy(monkeypatch):
     monkeypatch.setattr(trace, "MOST_A_S", 0)
     kept = Trace("lb", 10)
     with request_with():
-        while chosen(kept):
+        for _ in range(SAVED):
+            chosen(kept)
             requestid.here.sampled = None
     return kept
 
