@@ -27,14 +27,14 @@ MOST_PAGES = 50
 KINDS = ("mix", "strong")
 CLIENTS = 32
 TEAS = 4001
-ROUNDS, RUN_S = 5, 2
+ROUNDS, RUN_S = 10, 3
 LEAST_WITH_PAGES, LEAST_WITH_TRACE = 0.95, 0.90
 LOOK_S = 1.0  # from one look at the trace to the next
 OPEN_S = 20
 
 
 def run(programs, findings, is_quick=False):
-    """Add to the Findings. Takes 2 minutes; `is_quick` takes half of one, and its figures are worth nothing."""
+    """Add to the Findings. Takes 5 minutes; `is_quick` takes half of one, and its figures are worth nothing."""
     tool, teas = wrk.find_or_install(), wrk.Teas(TEAS)
     rounds, run_s, kinds = (1, 1, KINDS[:1]) if is_quick else (ROUNDS, RUN_S, KINDS)
     with clusters.ours(programs, is_watched=True) as on, clusters.ours(programs) as bare:
