@@ -26,6 +26,7 @@ _PARENT = re.compile(rf"(?:00{_PARENT_IDS}|(?!00|ff)[0-9a-f]{{2}}{_PARENT_IDS}(?
 class _Here(threading.local):
     request = None
     traceparent = None
+    is_named = False  # whether it came with an id of its own
     sampled = None  # YES, NO, or None: nobody has chosen yet
 
 
@@ -45,17 +46,19 @@ def is_traceparent(text):
 def begin(environ):
     """Note whose request this is, from its headers. Returns its id."""
     given = environ.get("HTTP_X_REQUEST_ID")
-    is_known = is_id(given)
-    here.request = given if is_known else os.urandom(8).hex()
+    here.is_named = is_id(given)
+    here.request = given if here.is_named else os.urandom(8).hex()
     parent = environ.get("HTTP_TRACEPARENT")
     here.traceparent = parent if parent is not None and is_traceparent(parent) else None
-    here.sampled = {YES: YES, NO: NO}.get(environ.get("HTTP_X_B3_SAMPLED"), YES if is_known else None)
+    sampled = environ.get("HTTP_X_B3_SAMPLED")
+    here.sampled = sampled if sampled in (YES, NO) else None
     return here.request
 
 
 def end():
     """This thread is done with it."""
     here.request = here.traceparent = here.sampled = None
+    here.is_named = False
 
 
 def in_this_request(work):
@@ -79,8 +82,8 @@ def headers():
     lines = [f"X-Request-ID: {here.request}"]
     if here.traceparent is not None:
         lines.append(f"traceparent: {here.traceparent}")
-    if here.sampled == NO:
-        lines.append(f"X-B3-Sampled: {NO}")
+    if here.sampled is not None:
+        lines.append(f"X-B3-Sampled: {here.sampled}")
     return lines
 
 

@@ -5,7 +5,7 @@ service records what happens to it, all round the ring, and of another none does
 followed from its beginning to its end, the newest events reach back for many seconds, and recording costs little.
 
     X-Request-ID: my-write-1     somebody wants to find it: it goes before those that come without an id
-    X-B3-Sampled: 1              the same
+    X-B3-Sampled: 1              it is recorded: a service before this one has chosen it, or its client has
     X-B3-Sampled: 0              nothing of it is recorded
 
 Source: Sigelman and others, "Dapper, a Large-Scale Distributed Systems Tracing Infrastructure", 2010, section 4. The
@@ -47,10 +47,7 @@ def chosen(trace):
 
     trace  the Trace of this service; None: it keeps none, and leaves the choice to others
     """
-    if here.sampled == NO:
-        return None
-    if trace is None or trace.requests.spend(0 if here.sampled == YES else FOR_NAMED):
-        return here.request
-    trace.unrecorded += 1
-    here.sampled = NO
-    return None
+    if here.sampled is None and trace is not None:
+        here.sampled = YES if trace.requests.spend(0 if here.is_named else FOR_NAMED) else NO
+        trace.unrecorded += here.sampled == NO
+    return None if here.sampled == NO else here.request

@@ -79,7 +79,7 @@ def busy(monkeypatch):
 def test_a_request_that_somebody_wants_to_find_goes_before_others(busy, headers):
     with request_with(**headers) as here:
         assert chosen(busy) == here.request
-        assert not any("B3" in line for line in requestid.headers())
+        assert "X-B3-Sampled: 1" in requestid.headers()
 
 
 @pytest.mark.parametrize("headers", [{}, {"X_REQUEST_ID": "no id"}, {"X_B3_SAMPLED": "2"}])
@@ -92,9 +92,17 @@ def test_any_other_is_not_recorded_and_says_so_to_the_services_that_it_leads_to(
 def test_those_that_somebody_wants_to_find_are_not_without_end():
     kept = Trace("lb", 10)
     with request_with(X_REQUEST_ID="mine"):
-        found = [chosen(kept) for _ in range(100 * SAVED)]
+        found = []
+        for _ in range(100 * SAVED):
+            requestid.here.sampled = None
+            found.append(chosen(kept))
 
     assert SAVED <= found.count("mine") < len(found)
+
+
+def test_what_a_service_before_this_one_has_chosen_is_recorded_whatever_else_comes(busy):
+    with request_with(X_REQUEST_ID="mine", X_B3_SAMPLED="1"):
+        assert [chosen(busy) for _ in range(2 * SAVED)] == ["mine"] * 2 * SAVED
 
 
 def test_who_does_not_want_to_be_recorded_is_not():
