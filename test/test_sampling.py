@@ -8,13 +8,15 @@ from types import SimpleNamespace
 import pytest
 from asking import ask
 from harness import JSON
+from recorder import Recorder, plain
 from test_trace import NDB, recording_ring
 
 import serverLB
-from emporium import requestid, trace, wire
+import serverView
+from emporium import command, requestid, running, trace, wire
 from emporium.peers import Answer
 from emporium.sampling import FOR_NAMED, SAVED, Pace, chosen
-from emporium.settings import LBSettings
+from emporium.settings import LBSettings, ViewSettings
 from emporium.trace import Trace
 from emporium.view.traces import Traces
 from serverLB import primary_of
@@ -26,6 +28,9 @@ class Clock:
 
     def __call__(self):
         return self.now
+
+
+NO_SERVER = 1  # a port on which nothing listens, ever
 
 
 # ---- the pace
@@ -164,6 +169,21 @@ def test_a_write_that_asks_not_to_be_recorded_is_gossiped_without_its_request(sa
     assert not [each for events in events_in(sampled.layout).values() for each in events if "request" in each]
     channel = f"/channel/db{primary_of('sencha', NDB)}/peek"
     assert [each["record"].get("request") for each in ask(sampled.layout.q, "GET", channel).body["records"]] == [None]
+
+
+def test_what_is_written_on_a_page_or_by_the_command_is_recorded_whatever_else_comes(monkeypatch):
+    with Recorder(plain) as balancer:
+        view = serverView.create_app(ViewSettings(ndb=1, db_base_port=NO_SERVER, lb_port=balancer.port))
+        page = view.test_client()
+        page.post("/api/write", json={"tea": "assam", "rating": 3, "clock": {"c0": 1}})
+        view.stop()
+        monkeypatch.setattr(
+            running, "find", lambda _: SimpleNamespace(url=lambda _: f"http://127.0.0.1:{balancer.port}")
+        )
+        command.main(["get", "assam"])
+
+    asked = zip(balancer.calls, balancer.headers, strict=True)
+    assert [headers["X-B3-Sampled"] for call, headers in asked if call.path == "/rating/assam"] == ["1", "1"]
 
 
 def test_a_page_hears_that_more_happened_than_was_recorded():
