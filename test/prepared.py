@@ -49,6 +49,7 @@ class Copy:
 
     def __init__(self, server):
         self.returncode = None
+        self._polling = threading.Lock()
         if Copy._copied is None:
             Copy._copied = _copied_py()
         self.pid = self._ask(server)
@@ -61,9 +62,10 @@ class Copy:
             cls._copied = None
 
     def poll(self):
-        if self.returncode is None:
-            self.returncode = self._ask({"ended": self.pid})
-        return self.returncode
+        with self._polling:  # only one is told of its end, and who asks once more ends copied.py
+            if self.returncode is None:
+                self.returncode = self._ask({"ended": self.pid})
+            return self.returncode
 
     def wait(self, timeout):
         deadline = time.monotonic() + timeout

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import lanes
@@ -59,6 +60,19 @@ def test_how_a_copy_ends_is_told(source, code, program):
 
     assert copy.wait_for_end(10)
     assert copy.process.returncode == code
+
+
+def test_many_who_ask_at_once_are_told_the_same_end(program):
+    """The end of a process can be had once: whoever asks a second time for it would end copied.py, and so all copies."""
+    copy = program(WAITS)
+
+    for _ in range(20):
+        copy.start()
+        os.kill(copy.process.pid, signal.SIGKILL)
+        with ThreadPoolExecutor(8) as pool:
+            told = [pool.submit(copy.process.wait, 10) for _ in range(8)]
+
+        assert {each.result() for each in told} == {-signal.SIGKILL}
 
 
 def test_copies_die_with_the_process_that_asked_for_them(tmp_path):
