@@ -6,6 +6,8 @@ import socket
 import subprocess
 import sys
 import threading
+from itertools import count
+from types import SimpleNamespace
 
 import pytest
 import requests
@@ -15,13 +17,15 @@ from hypothesis import strategies as st
 
 import serverLB
 import serverView
-from emporium import wire
+from emporium import web, wire
 from emporium.environment import ROOT
 from emporium.failures import NoAnswer
+from emporium.peers import Answer
 from emporium.ports import Ports
 from emporium.settings import LBSettings, ViewSettings, read
 from emporium.shard import Digest, Place, Write, merge_writes
 from emporium.siblings import UNRATED, Sibling, merge
+from emporium.trace import Trace
 from emporium.view import curl, hub
 from emporium.view.asked import Asked
 from emporium.view.compare import Replica, entries, relation, tea_page
@@ -30,6 +34,7 @@ from emporium.view.merging import preview
 from emporium.view.poller import Poller
 from emporium.view.snapshot import Places
 from emporium.view.teas import Lists
+from emporium.view.traces import add_routes as add_trace_routes
 from emporium.web import Problem
 from vectorclock import VectorClock
 
@@ -495,6 +500,45 @@ def test_no_more_pages_are_open_than_leave_room_for_others(lonely):
     assert opened[-1].status_code == 200
     for each in opened:
         each.close()
+
+
+# ---- the way of a write of which something is forgotten
+
+
+def way_over(traces, request):
+    """What the view tells of this request, in a ring of services that keep these Traces."""
+
+    def peer_of(kept):
+        def call(_method, path):
+            asked = dict(part.split("=") for part in path.partition("?")[2].split("&"))
+            told = kept.read(int(asked.get("after", 0)), int(asked["max"]), request=asked.get("request"))
+            return Answer(200, wire.encode(told), {"Content-Type": "application/json"})
+
+        return SimpleNamespace(name=kept.service, call=call)
+
+    peers = [peer_of(each) for each in traces]
+    ring = SimpleNamespace(ndb=2, peers=peers, of_all=lambda ask, asked: [*map(ask, asked)])
+    app = web.create_app_for("view", 20, checks=dict, status=dict)
+    add_trace_routes(app, ring)
+    return app.test_client().get(f"/api/trace/{request}").json
+
+
+def test_who_keeps_nothing_so_old_is_named_beside_what_is_left_of_a_write():
+    ticks = count(1)
+    lb, db0, db1 = (Trace(name, most, ticks.__next__) for name, most in (("lb", 9), ("db0", 2), ("db1", 2)))
+    db0.record("compared", "assam")
+    db0.record("compared", "assam")
+    lb.record("received", "assam", "mine")
+    lb.record("received", "chai", "another")
+    for _ in range(3):
+        db1.record("merged", "chai", "another")
+    db0.record("merged", "assam", "mine")
+
+    mine, another = (way_over([lb, db0, db1], request) for request in ("mine", "another"))
+
+    assert [(each["service"], each["event"]) for each in mine["events"]] == [("lb", "received"), ("db0", "merged")]
+    assert mine["forgetful"] == ["db1"]  # db0 has forgotten something, too, but nothing of this time
+    assert another["forgetful"] == ["db1"]
 
 
 # ---- the load balancer's way to it

@@ -65,9 +65,14 @@ def add_routes(app, ring):
         told = ring.of_all(lambda peer: ask(peer, f"request={request}&max={MOST_OF_ONE}"), ring.peers)
         events = [event for each in told if each for event in each["events"]]
         if not events:
-            raise web.Problem(404, "nobody has events of this request: it is long gone, or no trace is kept")
+            raise web.Problem(
+                404, "nobody has events of this request: it is long gone, was one of too many, or no trace is kept"
+            )
         silent = [peer.name for peer, each in zip(ring.peers, told, strict=True) if each is None]
-        return web.answer({**trace_of(request, events, ring.ndb), "silent": silent})
+        lossy = [peer for peer, each in zip(ring.peers, told, strict=True) if each and each["lost"]]
+        oldest = ring.of_all(lambda peer: ask(peer, "after=0&max=1"), lossy) if lossy else []
+        forgetful = [peer.name for peer, each in zip(lossy, oldest, strict=True) if is_younger(each, events)]
+        return web.answer({**trace_of(request, events, ring.ndb), "silent": silent, "forgetful": forgetful})
 
     @app.get("/api/writes")
     def list_writes():
@@ -78,6 +83,12 @@ def add_routes(app, ring):
         after = max(0, told["newest"] - EVENTS_A_WRITE * most)
         told = ask(ring.lb, f"after={after}&max={min(MOST_OF_ONE, EVENTS_A_WRITE * most)}")
         return web.answer({"writes": writes_in(told["events"] if told else [])[:most]})
+
+
+def is_younger(told, events):
+    """Whether all that a service has kept, told oldest first, came after the first of these events. Pure."""
+    kept = told["events"] if told else []
+    return not kept or kept[0]["at"] > min(event["at"] for event in events)
 
 
 def writes_in(events):

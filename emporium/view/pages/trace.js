@@ -91,7 +91,7 @@ export function createTrace({ store, announce }) {
     try {
       const told = await get(`/api/trace/${encodeURIComponent(asked)}`);
       if (asked !== request) return;
-      origin.textContent = `${isolated(told.tea ?? "")} · request ${told.request} · live: it grows while the write goes on its way.${withoutSilent(told)}`;
+      origin.textContent = `${isolated(told.tea ?? "")} · request ${told.request} · live: it grows while the write goes on its way.${withoutSilent(told)}${withoutForgotten(told)}`;
       show(told);
     } catch (error) {
       if (asked === request) origin.textContent = error.message;
@@ -254,6 +254,12 @@ export function createTrace({ store, announce }) {
 function withoutSilent(told) {
   const silent = told.silent ?? [];
   return silent.length ? ` Without what ${silent.join(", ")} did: no answer.` : "";
+}
+
+/** Whose newest events no longer reach back to the first of these, in words. */
+function withoutForgotten(told) {
+  const forgetful = told.forgetful ?? [];
+  return forgetful.length ? ` Perhaps not whole: ${forgetful.join(", ")} kept nothing so old.` : "";
 }
 
 function eventTable(trace) {
