@@ -736,6 +736,39 @@ def test_time_is_squeezed_and_never_turned_round(visits, chance):
     assert all(gap["seconds"] >= 0.05 for gap in scale["gaps"])
 
 
+# Draws a trace, and tells which of its words are cut, and which lie on others.
+BAD_WORDS = """async ([trace, width]) => {
+  const { drawDiagram } = await import("/static/diagram.js");
+  const drawing = drawDiagram(trace, width, 16, () => {});
+  document.body.append(drawing);
+  const all = drawing.getBoundingClientRect();
+  const texts = [...drawing.querySelectorAll("text")].map((text) => [text.textContent, text.getBoundingClientRect()]);
+  const cut = texts.filter(([, box]) => box.left < all.left || box.right > all.right).map(([words]) => words);
+  const meet = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom - 3 && b.top < a.bottom - 3;
+  const on = texts.flatMap(([words, box], index) =>
+    texts.slice(index + 1).filter(([, other]) => meet(box, other)).map(([others]) => [words, others]));
+  drawing.remove();
+  return [cut, on];
+}"""
+
+
+@pytest.mark.parametrize("width", [320, 940, 1500])
+@pytest.mark.parametrize("siblings", [1, 12])
+def test_no_words_of_a_diagram_are_cut_or_lie_on_others(visits, width, siblings):
+    told = {"choices": [3] * siblings, "clocks": [{f"somebody-{index}": 2**53 - 1} for index in range(siblings)]}
+    steps = [("taken", "q", "q"), ("heard", "db0", "db0"), ("merged", "db0", "db0"), ("stored", "db0", "r0")]
+    steps = [*steps, ("told", "db0", "db0"), ("put", "q", "q")]
+    events = [
+        {"event": event, "service": service, "lane": lane, "at": 1e-6 * index, "channel": "db0", **told}
+        for index, (event, service, lane) in enumerate(steps)
+    ]
+    arrows = [{"from": begin, "to": end} for begin, end in ((0, 1), (2, 3), (4, 5))]
+    lanes = ["lb", "db0", "r0", "db1", "r1", "db2", "r2", "db3", "r3", "q"]
+    page = visits.go("#trace")
+
+    assert page.evaluate(BAD_WORDS, [{"lanes": lanes, "events": events, "arrows": arrows}, width]) == [[], []]
+
+
 def test_the_bar_tells_only_what_is_known(visits):
     page = visits.go("#ring")
     shard = {"name": "db0", "state": "up", "due": 0, "lag_s": 0}

@@ -5,8 +5,9 @@ import { clocks, rating, seconds } from "./format.js";
 import { timeScale } from "./timescale.js";
 import { inWords } from "./words.js";
 
-const CLOCK_ENTRIES = 3;
+const [SIBLINGS, CLOCK_ENTRIES] = [4, 3]; // shown of a value
 const LETTER = 7.9; // about the width of one
+const [ABOVE, LEVEL, BELOW] = [-6, 4, 15]; // where the words of an event stand
 
 /** The SVG of this trace ({lanes, events, arrows}), at least `width` wide. `choose(index)` hears who is looked at. */
 export function drawDiagram(trace, width, rem, choose) {
@@ -16,20 +17,23 @@ export function drawDiagram(trace, width, rem, choose) {
   const space = Math.max(74 * unit, (width - gutter - 60 * unit) / Math.max(1, lanes.length));
   const all = gutter + space * lanes.length + 60 * unit;
   const top = 62 * unit;
+  const x = new Map(lanes.map((lane, index) => [lane, gutter + space * (index + 0.5)]));
+  const told = trace.events.map(words);
   const scale = timeScale(
     trace.events.map((event) => event.at),
     27 * unit,
     4.5 * unit,
+    told.map(({ drop }, index) => (drop < 0 && told[index - 1]?.drop > LEVEL ? 8 * unit : 0)),
   );
   const height = top + scale.length + 40 * unit;
-  const x = new Map(lanes.map((lane, index) => [lane, gutter + space * (index + 0.5)]));
+  const whole = Math.max(all, ...told.map(({ right }) => right + 16 * unit)); // with words that fit on neither side
   const y = scale.places.map((place) => top + place);
   const began = trace.events[0]?.at ?? 0;
 
   const drawing = svg("svg", {
     class: "diagram",
-    viewBox: `0 0 ${Math.round(all)} ${Math.round(height)}`,
-    width: Math.round(all),
+    viewBox: `0 0 ${Math.round(whole)} ${Math.round(height)}`,
+    width: Math.round(whole),
     height: Math.round(height),
     role: "group",
     "aria-labelledby": "diagram-title",
@@ -40,7 +44,7 @@ export function drawDiagram(trace, width, rem, choose) {
     svg("title", { id: "diagram-title" }, `The way of the write ${trace.request ?? ""} of ${trace.tea ?? "a tea"}`),
     svg("desc", { id: "diagram-description" }, describe(trace)),
     svg("defs", {}, head("head", "head"), head("head-gossip", "head-gossip")),
-    svg("rect", { class: "ground", width: Math.round(all), height: Math.round(height) }),
+    svg("rect", { class: "ground", width: Math.round(whole), height: Math.round(height) }),
     svg("text", { class: "time", x: gutter - 12 * unit, y: 24 * unit }, "time ↓"),
     ...lanes.map(drawLane),
     ...y.map((at) => svg("line", { class: "tick", x1: gutter - 6 * unit, x2: all - 8 * unit, y1: at, y2: at })),
@@ -95,12 +99,7 @@ export function drawDiagram(trace, width, rem, choose) {
 
   function drawEvent(event, index) {
     const at = x.get(event.lane);
-    const choices = event.choices ?? (event.rating === undefined ? [] : [event.rating]);
-    const value = [choices.map(rating).join(", "), clocks(event.clocks, CLOCK_ENTRIES)]
-      .filter(Boolean)
-      .join(" at ");
-    const words = `${label(event)} ${value}`.length * LETTER * unit;
-    const { isLeft, drop } = side(index, at, words);
+    const { value, isLeft, drop } = told[index];
     return svg(
       "g",
       {
@@ -125,18 +124,27 @@ export function drawDiagram(trace, width, rem, choose) {
     );
   }
 
+  /** The value that an event tells of, on which side of it its words stand, and how far they reach to the right. */
+  function words(event, index) {
+    const value = valueOf(event);
+    const at = x.get(event.lane);
+    const long = `${label(event)} ${value}`.length * LETTER * unit;
+    const place = side(index, at, long);
+    return { value, right: place.isLeft ? at : at + long, ...place };
+  }
+
   /** Where the words of an event stand: away from its arrows if there is room, or else above or below them. */
-  function side(index, at, words) {
+  function side(index, at, long) {
     const others = trace.arrows.flatMap(({ from, to }) =>
       from === index ? [{ other: to }] : to === index ? [{ other: from }] : [],
     );
     const right = others.filter(({ other }) => x.get(trace.events[other]?.lane) > at);
     const left = others.filter(({ other }) => x.get(trace.events[other]?.lane) < at);
-    const [fitsLeft, fitsRight] = [at - gutter > words, all - at - 16 * unit > words];
+    const [fitsLeft, fitsRight] = [at - gutter > long, all - at - 16 * unit > long];
     const isLeft = fitsLeft && (!fitsRight || right.length > left.length);
     const crossed = isLeft ? left : right;
-    if (crossed.length === 0) return { isLeft, drop: 4 };
-    return { isLeft, drop: y[crossed[0].other] > y[index] ? -6 : 15 };
+    if (crossed.length === 0) return { isLeft, drop: LEVEL };
+    return { isLeft, drop: crossed[0].other > index ? ABOVE : BELOW };
   }
 
   function head(id, kind) {
@@ -162,6 +170,18 @@ function label(event) {
     sent: event.together > 1 ? `1 of ${event.together}` : null,
   }[event.event];
   return more ? `${event.event} ${more}` : event.event;
+}
+
+/** The ratings and the clocks that it tells of: the first of many. */
+function valueOf(event) {
+  const choices = event.choices ?? (event.rating === undefined ? [] : [event.rating]);
+  const more = choices.length > SIBLINGS ? ` … ${choices.length - SIBLINGS} more` : "";
+  return [
+    choices.slice(0, SIBLINGS).map(rating).join(", "),
+    clocks(event.clocks?.slice(0, SIBLINGS), CLOCK_ENTRIES) + more,
+  ]
+    .filter(Boolean)
+    .join(" at ");
 }
 
 function describe(trace) {
