@@ -63,7 +63,7 @@ def test_how_a_copy_ends_is_told(source, code, program):
 
 
 def test_many_who_ask_at_once_are_told_the_same_end(program):
-    """The end of a process can be had once: whoever asks a second time for it would end copied.py, and so all copies."""
+    """The end of a process can be had once: whoever asked once more would end copied.py, and so all copies."""
     copy = program(WAITS)
 
     for _ in range(20):
