@@ -1,12 +1,13 @@
 """Which requests are recorded, where more come than anybody could look at.
 
 The first service that a request meets chooses, and its choice goes with the request: of one that is chosen every
-service records what happens to it, all round the ring, and of another none does. So under load, too, a write can be
-followed from its beginning to its end, the newest events reach back for many seconds, and recording costs little.
+service records what happens to it, all round the ring, and another has no event and its id is in no gossip. So under
+load, too, a write can be followed from its beginning to its end, the newest events reach back for many seconds, and
+recording costs little.
 
     X-Request-ID: my-write-1     somebody wants to find it: it goes before those that come without an id
     X-B3-Sampled: 1              it is recorded: a service before this one has chosen it, or its client has
-    X-B3-Sampled: 0              nothing of it is recorded
+    X-B3-Sampled: 0              it is not recorded
 
 Source: Sigelman and others, "Dapper, a Large-Scale Distributed Systems Tracing Infrastructure", 2010, section 4. The
 header is that of https://github.com/openzipkin/b3-propagation.

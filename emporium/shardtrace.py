@@ -1,7 +1,8 @@
 """What a shard records of its steps, in the words of docs/protocol.md (GET /trace).
 
 A write passes  arrived, merged, stored, remembered, due, told, answered;  gossip  heard, merged, stored, remembered,
-due, told. All but `arrived` and `answered` are recorded in a turn, and so by one thread at a time.
+due, told. Where the digest coalesces either may end as `replaced` instead. All but `arrived` and `answered` are
+recorded in a turn, and so by one thread at a time.
 
 An operation without a request is not recorded (emporium/sampling.py). Gossip without one is told by servers that know
 of none, or of a write that was not chosen: it is recorded while there is little of it.
@@ -69,6 +70,8 @@ class ShardTrace:
                 self._record("stored", tea, request, value, primary=primary, peer=self._redis)
         for record in filter(self._is_chosen, changes.due_at_once):
             self._note("due", record)
+        for merged in self._replaced_at_once(changes):
+            self._record("replaced", merged.tea, merged.request, merged.value, primary=merged.primary)
         if digest.count == 0:
             self._in_digest.clear()
         count = digest.count - len(changes.replaced)
@@ -117,9 +120,18 @@ class ShardTrace:
             self._trace.unrecorded += not self._takes_unnamed
         return self._takes_unnamed
 
+    def _replaced_at_once(self, changes):
+        """The Merged that never came into the digest, since a newer one of their tea came in the same step."""
+        if not (self._place.coalesces and self._place.tells_requests):
+            return []
+        told = {record.request for record in (*changes.remembered, *changes.due_at_once)}
+        by_shards = [each for each in _named(changes.merged) if self._place.knows(each.primary)]
+        return [each for each in by_shards if each.outcome != "aside" and each.request not in told]
+
     def _forget_older(self, record):
         for older in [each for each in self._in_digest if each[:2] == record[:2]]:
             self._in_digest.remove(older)
+            self._note("replaced", older)
 
     def _note(self, name, record, **members):
         self._record(name, record.key, record.request, record.value, primary=record.primary, **members)

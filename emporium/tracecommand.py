@@ -18,7 +18,7 @@ import msgspec
 from emporium import running, screen, wire
 from emporium.columns import Voices
 from emporium.tracesources import Sources
-from emporium.tracewords import MOST_WRITES, Writes, forget_oldest, is_event, words_of
+from emporium.tracewords import BEGINNINGS, MOST_WRITES, Writes, forget_oldest, is_event, words_of
 from emporium.view import spacetime
 
 SETTLE_S = 0.4  # events are told this late, so that those of all services come in the order of time
@@ -54,6 +54,8 @@ def trace(asked):
     _tell_troubles(sources)
     if sources.are_away:
         return 4
+    if not shown or shown[0]["event"] not in BEGINNINGS:
+        _tell_gaps(sources)
     if asked.last:
         shown = [event for event in shown if writes.newest and writes.is_of(event, writes.newest)]
         if not shown:
@@ -189,10 +191,14 @@ def services_of(note):
 def _tell_troubles(sources):
     for name, trouble in sources.troubles.items():
         print(f"tea: without {name}: {trouble}", file=sys.stderr)
+
+
+def _tell_gaps(sources):
+    """Why something may be missing."""
     if sources.lost:
         print(f"tea: {sources.lost} older events are forgotten already", file=sys.stderr)
     if sources.unrecorded:
         print(
-            "tea: too many requests came to record each; one with an X-Request-ID of its own is found sooner",
+            "tea: too many requests came to record each; one with the header X-B3-Sampled: 1 always is",
             file=sys.stderr,
         )

@@ -55,6 +55,8 @@ def words_of(event):
         case "remembered":
             digest = event.get("digest")
             words = "remembered for gossip" + (f", digest {digest}" if digest else "")
+        case "replaced":
+            words = "replaced in the digest by a newer record of this tea"
         case "due":
             words = "due to be told"
         case "told":

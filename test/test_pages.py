@@ -838,14 +838,19 @@ def test_a_name_written_from_right_to_left_leaves_the_words_in_their_order(visit
     assert told == "db1 heard of \u2068\u202ecod\u2069 on channel db0"
 
 
-def test_no_channel_of_the_ring_covers_another(visits):
+def test_no_part_of_the_ring_covers_another(visits):
     page = visits.go("#ring")
 
-    for count, width in product((2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12), (328, 600, 852, 1400)):
+    for count, width in product((2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 16), (328, 360, 600, 852, 1400)):
         layout = page.evaluate(
             "async ([count, width]) => (await import('/static/ringlayout.js')).ringLayout(count, width, 16)",
             [count, width],
         )
-        for one, other in combinations(layout["channels"], 2):
-            apart = abs(one["x"] - other["x"]) >= one["w"] - 1 or abs(one["y"] - other["y"]) >= one["h"] - 1
+        if count >= 10:
+            hub = layout["hub"]
+            assert all(abs(each["y"] - hub["y"]) >= hub["r"] + each["h"] / 2 for each in layout["channels"])
+        alike = *combinations(layout["channels"], 2), *combinations(layout["shards"], 2)
+        for one, other in (*alike, *product(layout["shards"], [layout["lb"]])):
+            beside, below = abs(one["x"] - other["x"]), abs(one["y"] - other["y"])
+            apart = beside >= (one["w"] + other["w"]) / 2 - 1 or below >= (one["h"] + other["h"]) / 2 - 1
             assert apart, f"{count} shards in {width} px: {one} and {other}"

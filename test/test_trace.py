@@ -217,6 +217,29 @@ def test_a_digest_that_fills_up_is_due_with_all_that_waits_in_it():
     ]
 
 
+def test_what_a_newer_record_of_its_tea_takes_the_place_of_is_told():
+    """One waits in the digest, the other came in the same step."""
+    place = Place(0, 3, digest_length=3, coalesces=True, tells_requests=True)
+    kept = Trace("db0", 100)
+    shard_trace = ShardTrace(place, kept)
+    digest, stands = Digest(texts={}), UNRATED
+    for counts in ((1,), (2, 3)):
+        writes = [Write("assam", sibling(3, c0=count), f"number-{count}") for count in counts]
+        _, changes = merge_writes(place, {"assam": stands}, digest, writes)
+        shard_trace.stored(changes, digest)
+        digest.show(changes)
+        stands = changes.values["assam"]
+
+    told = [(each["event"], each["request"]) for each in kept.read()["events"] if each["event"] != "stored"]
+
+    assert sorted(told) == [
+        ("remembered", "number-1"),
+        ("remembered", "number-3"),
+        ("replaced", "number-1"),
+        ("replaced", "number-2"),
+    ]
+
+
 def test_the_load_balancer_says_how_many_travelled_together():
     kept = Trace("lb", 100)
     write = Operation("PUT", "assam", Rated(3, {"c0": 1}), request="a")

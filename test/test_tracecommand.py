@@ -201,6 +201,9 @@ def test_who_looks_in_vain_hears_that_not_all_is_recorded(open_tea, trace, monke
     assert code == 3
     assert "too many requests came to record each" in said
 
+    put(open_tea, "found", 3, c0=1)
+    assert trace("found", "--last")[2] == ""
+
 
 def test_a_file_that_is_no_recorded_run_is_refused(tmp_path, capsys):
     for text in ("", "[]", '{"events": [{"at": "noon"}]}', '{"events": [3]}', '{"events": [{"at": 1.0}]}'):

@@ -63,7 +63,7 @@ class Poller:
             messages.append(("state", wire.encode(state)))
         events = sorted((event for each in asked.values() for event in each.events), key=lambda event: event["at"])
         dropped = sum(each.dropped for each in asked.values()) + max(0, len(events) - MOST_EVENTS)
-        if events:
+        if events or dropped:
             messages.append(("trace", wire.encode({"events": events[-MOST_EVENTS:], "dropped": dropped})))
         self._hub.publish(*messages)
         return dropped

@@ -74,8 +74,9 @@ export function createHealth(store) {
       health.troubles.map((trouble) => el("li", { title: trouble.note }, badge(trouble.state, trouble.words))),
     );
   });
-  countSiblings(store, (number, isWhole) =>
-    say(facts.siblings.value, number === null ? "not known" : `${count(number, "tea")}${isWhole ? "" : " or more"}`),
-  );
+  countSiblings(store, (number, isWhole, isSure) => {
+    const told = `${isSure ? "" : "about "}${count(number ?? 0, "tea")}${isWhole ? "" : " or more"}`;
+    say(facts.siblings.value, number === null ? "not known" : told);
+  });
   return el("div", { class: "health-inner" }, verdict, troubles, list);
 }

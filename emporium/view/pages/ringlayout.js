@@ -1,6 +1,7 @@
 // Where everything of the ring is drawn, from the number of shards and the room there is. Pure geometry.
 
 const WIDE = 640;
+const CROWDED = 10; // so many shards do not fit round an ellipse on a phone
 const PULL = 0.98; // from an ellipse towards the rectangle around it
 
 /**
@@ -36,25 +37,46 @@ export function ringLayout(count, width, rem) {
 
   const turn = (2 * Math.PI) / count;
   const first = -Math.PI / 2 - turn / 2; // so that the load balancer stands over a gap
+  const isTall = !isFull && count >= CROWDED;
   const shards = Array.from({ length: count }, (_, index) => ({
-    ...onEllipse(middle, far, first + index * turn),
+    ...(isTall ? inColumns(middle, far, index, count) : onEllipse(middle, far, first + index * turn)),
     ...card,
   }));
   const channels =
     count < 2
       ? []
       : shards.map((shard, index) => {
-          const place = { ...onEllipse(middle, reach, first + (index + 0.5) * turn, isHigh ? 0 : PULL), ...slot };
-          const [aside, least] = [place.x - middle.x, slot.w * 0.52];
-          if (isHigh && Math.abs(aside) > 1 && Math.abs(aside) < least) place.x = middle.x + Math.sign(aside) * least;
-          return { ...place, out: bow(shard, place, middle), on: bow(place, shards[(index + 1) % count], middle) };
+          const next = shards[(index + 1) % count];
+          const around = onEllipse(middle, reach, first + (index + 0.5) * turn, isHigh ? 0 : PULL);
+          const place = { ...(isTall ? { x: (shard.x + next.x) / 2, y: (shard.y + next.y) / 2 } : around), ...slot };
+          const aside = Math.round(place.x - middle.x);
+          const least = slot.w * 0.52; // from the middle, or in it: two are beside each other there
+          if (isTall || (isHigh && Math.abs(aside) < least)) place.x = middle.x + Math.sign(aside) * least;
+          return { ...place, out: bow(shard, place, middle), on: bow(place, next, middle) };
         });
   for (const shard of shards) shard.sent = bow(lb, shard, shard);
+  if (isTall) {
+    // Between two rows of channels, on the height of a shard.
+    const [above, below] = [shards[Math.floor(rows / 2)], shards[Math.floor(rows / 2) + 1]];
+    const room = below.y - above.y - slot.h;
+    Object.assign(hub, { y: above.y, r: Math.min(40 * unit, room / 2 - 4) });
+  }
   return { width, height, unit, isFull, lb, hub, shards, channels };
 }
 
 function box(w, h, unit) {
   return { w: w * unit, h: h * unit };
+}
+
+/** Down on the right and up on the left, in the order of the ring; the last of an odd number right below. */
+function inColumns(middle, far, index, count) {
+  const rows = Math.floor(count / 2);
+  const isOdd = count % 2 === 1;
+  if (isOdd && index === rows + 1) return { x: middle.x, y: middle.y + far.y };
+  const isRight = index >= 1 && index <= rows;
+  const row = isRight ? index - 1 : (count - index) % count;
+  const step = (2 * far.y) / (rows - (isOdd ? 0 : 1));
+  return { x: middle.x + (isRight ? far.x : -far.x), y: middle.y - far.y + row * step };
 }
 
 function onEllipse(middle, radius, angle, pull = PULL) {

@@ -14,32 +14,36 @@ export function leavesSiblings(event) {
 }
 
 /**
- * Follows the store, and calls `onCount(number, isWhole)` whenever it changed: null when it is not known, and not whole
- * when there may be more.
+ * Follows the store, and calls `onCount(number, isWhole, isSure)` whenever it changed: null when it is not known, not
+ * whole when there may be more, and not sure while more happens than this page is told.
  */
 export function countSiblings(store, onCount) {
   let teas = null; // those with siblings; null: not known
   let isWhole = false;
+  let isSure = true;
   const list = paced(async () => {
     try {
       const told = await get(`/api/teas?max=${LISTED}`);
       teas = new Set(told.teas.filter((one) => one.siblings > 1).map((one) => one.tea));
       isWhole = told.complete;
+      isSure = true;
     } catch {
       teas = null; // no load balancer, no list
     }
-    onCount(teas?.size ?? null, isWhole);
+    onCount(teas?.size ?? null, isWhole, isSure);
   }, PAUSE_MS);
 
-  store.hearTrace((events) => {
+  store.hearTrace((events, dropped) => {
     if (teas === null) return;
     const before = teas.size;
+    const wasSure = isSure;
+    isSure = isSure && !dropped;
     for (const event of events) {
       const leaves = leavesSiblings(event);
       if (leaves === true) teas.add(event.tea);
       if (leaves === false) teas.delete(event.tea);
     }
-    if (teas.size !== before) onCount(teas.size, isWhole);
+    if (teas.size !== before || wasSure !== isSure) onCount(teas.size, isWhole, isSure);
   });
   store.hear((state, before) => changes(before, state).length && list());
   store.hearGap(list);

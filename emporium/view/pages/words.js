@@ -29,6 +29,7 @@ const SENTENCES = {
   merged: (event, tea) => `merged ${tea}: ${MERGED[event.outcome] ?? event.outcome ?? "done"}`,
   stored: (event, tea) => `stored ${tea} in ${event.peer ?? "its Redis"}`,
   remembered: (event, tea) => `remembers ${tea} for gossip, its digest is at ${event.digest ?? "?"}`,
+  replaced: (_, tea) => `tells no more of this: a newer record of ${tea} takes its place in the digest`,
   due: (_, tea) => `owes the queue ${tea}: the digest is full`,
   told: (event, tea) => `told the queue of ${tea} on channel ${event.channel ?? event.service}`,
   heard: (event, tea) => `heard of ${tea} on channel ${event.channel ?? "?"}`,
