@@ -122,11 +122,12 @@ class ShardTrace:
 
     def _replaced_at_once(self, changes):
         """The Merged that never came into the digest, since a newer one of their tea came in the same step."""
-        if not (self._place.coalesces and self._place.tells_requests):
+        place = self._place
+        if not (place.coalesces and place.tells_requests and place.has_neighbours):
             return []
         told = {record.request for record in (*changes.remembered, *changes.due_at_once)}
-        by_shards = [each for each in _named(changes.merged) if self._place.knows(each.primary)]
-        return [each for each in by_shards if each.outcome != "aside" and each.request not in told]
+        by_shards = [each for each in _named(changes.merged) if each.outcome != "aside" and place.knows(each.primary)]
+        return [each for each in by_shards if each.request not in told]
 
     def _forget_older(self, record):
         for older in [each for each in self._in_digest if each[:2] == record[:2]]:

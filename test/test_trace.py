@@ -240,6 +240,15 @@ def test_what_a_newer_record_of_its_tea_takes_the_place_of_is_told():
     ]
 
 
+def test_a_shard_without_neighbours_tells_nothing_and_so_replaces_nothing():
+    place = Place(0, 1, digest_length=3, coalesces=True, tells_requests=True)
+    kept = Trace("db0", 100)
+    _, changes = merge_writes(place, {"assam": UNRATED}, Digest(texts={}), [Write("assam", sibling(3, c0=1), "a")])
+    ShardTrace(place, kept).stored(changes, Digest(texts={}))
+
+    assert [each["event"] for each in kept.read()["events"]] == ["stored"]
+
+
 def test_the_load_balancer_says_how_many_travelled_together():
     kept = Trace("lb", 100)
     write = Operation("PUT", "assam", Rated(3, {"c0": 1}), request="a")
