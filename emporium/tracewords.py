@@ -70,8 +70,7 @@ def words_of(event):
         case "read":
             words = "read" + (f": {value}" if value else "")
         case "compared":
-            news = {True: "; it was news", False: "; nothing new"}.get(event.get("changed"), "")
-            words = f"compared with {peer}, which has {value or 'it'}{news}"
+            words = f"compared with {peer}, which has {value or 'it'}" + (f"; {outcome}" if outcome else "")
         case _:  # of a server that tells more than we know
             rest = [f"{key} {what}" for key, what in event.items() if key not in USUAL]
             words = ", ".join([str(name), *rest, *([value] if value else [])])

@@ -282,6 +282,7 @@ def test_without_a_cluster_it_says_so():
         ({"event": "sent", "peer": "db2", "together": 3}, "sent to db2, with 2 more"),
         ({"event": "merged", "primary": "db0", "outcome": "same"}, "merged: it was there already"),
         ({"event": "merged", "primary": "db1", "outcome": "changed"}, "gossip of db1: it was news"),
+        ({"event": "compared", "peer": "db1", "outcome": "changed"}, "compared with db1, which has it; it was news"),
         ({"event": "merged", "primary": "db0", "outcome": "home"}, "gossip of db0: it came home, and is dropped"),
         ({"event": "told", "channel": "db0"}, "told on channel db0"),
         (
