@@ -22,6 +22,8 @@ from emporium.failures import BadAnswer, NoAnswer, NotReached
 CONNECT_S = 0.25
 IDLE_S = 5  # a connection unused for longer is opened anew, since ours are cut by the other side after 10 s
 MOST_BYTES = 64 * 1024 * 1024  # of an answer: as many reads as wait for a shard, each of a tea with 100 large siblings
+ONE_PIECE_BYTES, MOST_PIECE_BYTES = 64 * 1024, 2 * 1024 * 1024  # what libcurl sends in one piece, and can be told to
+HEAD_BYTES = 8 * 1024  # room for the headers beside the body
 JUDGED_S = 1.0  # for how long a server that gives a new connection for each call counts as plain
 
 # Exactly these: the course's servers compare the type letter by letter, and some crash without an Accept.
@@ -159,6 +161,10 @@ def _prepare(handle, method, url, body, deadline_s, add_header_line):
         handle.setopt(pycurl.POST, 1)
         handle.setopt(pycurl.POSTFIELDSIZE, len(body))
         handle.setopt(pycurl.READFUNCTION, BytesIO(body).read)
+        if len(body) > ONE_PIECE_BYTES - HEAD_BYTES:
+            # In one piece: who refuses it for its size closes the connection, and a second piece would find it cut
+            # before the answer is read.
+            handle.setopt(pycurl.UPLOAD_BUFFERSIZE, min(len(body) + HEAD_BYTES, MOST_PIECE_BYTES))
     handle.setopt(pycurl.CUSTOMREQUEST, method)
 
 

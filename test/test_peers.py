@@ -12,6 +12,8 @@ from emporium.failures import NoAnswer, NotReached
 from emporium.peers import Answer, Peer
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: application/json\r\nX-Merge: stored\r\n\r\n{}"
+REFUSAL = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
+SAID = {"answer": ANSWER, "refuse": REFUSAL}
 METHODS = [("GET", None), ("PUT", b"{}"), ("POST", b"{}"), ("DELETE", None)]
 
 
@@ -19,7 +21,7 @@ METHODS = [("GET", None), ("PUT", b"{}"), ("POST", b"{}"), ("DELETE", None)]
 def server(*connections):
     """Inside, (a Peer of a server, the requests that it read). Each of its connections in turn does as it is told:
 
-    "answer" a request, or "hang up" behind one. At the end of its words it closes.
+    "answer" a request, "refuse" it, or "hang up" behind one. At the end of its words it closes.
     """
     requests, left = [], threading.Event()
 
@@ -29,8 +31,8 @@ def server(*connections):
             for word in words:
                 if request := connection.recv(9999):
                     requests.append(request.split()[0].decode())
-                if word == "answer":
-                    connection.sendall(ANSWER)
+                if word in SAID:
+                    connection.sendall(SAID[word])
         left.set()
 
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor() as threads:
@@ -48,6 +50,15 @@ def test_an_answer_has_status_body_and_headers():
         assert peer.call("GET", "/rating/assam") == Answer(
             200, b"{}", {"Content-Length": "2", "Content-Type": "application/json", "X-Merge": "stored"}
         )
+
+
+def test_an_answer_that_comes_before_all_of_the_body_is_sent_is_heard():
+    """The other side refuses a body for its size and closes the connection: what is sent behind that finds it cut."""
+    large = b" " * 70_000
+    with server(*[["refuse"]] * 200) as (peer, _):
+        answers = [peer.call("PUT", "/x", large) for _ in range(200)]
+
+    assert {answer.status for answer in answers} == {413}
 
 
 def test_calls_one_after_the_other_share_a_connection():
