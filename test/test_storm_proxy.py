@@ -1,5 +1,7 @@
 """The fault proxy: what each of its modes does to a client and a server that talk through it."""
 
+import os
+import signal
 import socket
 import time
 from contextlib import contextmanager
@@ -210,9 +212,12 @@ def test_every_link_has_a_port_of_its_own_and_the_services_count_from_its_base()
             assert links.ports[f"db{index}>db{other}"] == (told["baseDBport"] + other, links.layout.db(other))
 
 
-def test_a_proxy_that_has_ended_is_named():
-    proxy = Proxy({})
-    proxy.process.kill()
-
-    with pytest.raises(ProxyFailed):
+@pytest.mark.parametrize("dead", [True, False], ids=["dead", "dying"])
+def test_a_proxy_that_has_ended_is_named(dead):
+    with pytest.raises(ProxyFailed), Proxy({}) as proxy:
+        proxy.process.kill()
+        if dead:
+            os.waitid(os.P_PID, proxy.process.pid, os.WEXITED | os.WNOWAIT)
         proxy.set(LINK)
+
+    assert proxy.process.returncode == -signal.SIGKILL

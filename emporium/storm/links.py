@@ -70,6 +70,7 @@ class Proxy:
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            bufsize=0,  # else what a dead one did not take is written again when its pipe is closed
             start_new_session=True,
         )
         self._hear()
@@ -79,8 +80,8 @@ class Proxy:
         asked = {"link": link, "mode": mode, "delay_s": delay_s}
         try:
             self.process.stdin.write(json.dumps(asked).encode() + b"\n")
-            self.process.stdin.flush()
         except BrokenPipeError as error:
+            self.close()
             raise ProxyFailed("the fault proxy has ended; its last words are above") from error
         return json.loads(self._hear())["harm"]
 
