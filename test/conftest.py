@@ -20,7 +20,7 @@ from options import OPTIONS
 from sharing import or_skip
 
 from bench import wrk
-from emporium import cluster, command, ports
+from emporium import cluster, command, ports, redisconnection, store
 from emporium.ports import Ports
 from queueservice import Queue
 
@@ -215,7 +215,29 @@ def ring(request, run_folder):
 
 
 @pytest.fixture
-def ground(ring):
+def connections(monkeypatch):
+    """Connections of Stores are closed with their test. They refer to themselves, so that they do not end with the
+    Store: one that nobody closes is found open whenever the collector comes, and by somebody else's test.
+    """
+    made = []
+
+    def connections_to(host, port):
+        make = redisconnection.connections_to(host, port)
+
+        def remembered():
+            made.append(make())
+            return made[-1]
+
+        return remembered
+
+    monkeypatch.setattr(store, "connections_to", connections_to)
+    yield
+    for connection in made:
+        connection.disconnect()
+
+
+@pytest.fixture
+def ground(ring, connections):
     """The same, with nothing stored and nothing waiting."""
     for index in range(2):
         with ring.redis(index) as by_hand:

@@ -9,13 +9,6 @@ def store_of(ring, shard=0, kind=Store):
     return kind("localhost", ring.layout.redis(shard))
 
 
-def let_go(store):
-    """Close what it has open."""
-    for connection in (store._own, *store._idle):
-        if connection:
-            connection.disconnect()
-
-
 def sibling(rating, **entries):
     return Sibling(rating, VectorClock.fromDict(entries))
 

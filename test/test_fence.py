@@ -5,7 +5,7 @@ A *process* is here a store with a fence of its own; two of them on one Redis ar
 
 import pytest
 from harness import eventually
-from shardparts import let_go, sibling, value_of
+from shardparts import sibling, value_of
 
 from emporium.fence import Fence, Fenced, Note, Standing
 from emporium.shard import Changes
@@ -28,15 +28,7 @@ def by_hand(by_hand):
 @pytest.fixture
 def process(ground, by_hand, tmp_path):
     """process() starts one more on the same Redis, with the same note."""
-    stores = []
-
-    def start():
-        stores.append(Store("localhost", ground.layout.redis(0), Fence(Note(tmp_path))))
-        return stores[-1]
-
-    yield start
-    for store in stores:
-        let_go(store)
+    return lambda: Store("localhost", ground.layout.redis(0), Fence(Note(tmp_path)))
 
 
 def split_at_first_answer(packed):

@@ -7,7 +7,6 @@ do not.
 from types import SimpleNamespace
 
 import pytest
-from shardparts import let_go
 
 from emporium.failures import NotReached
 from emporium.fence import Fence, Note
@@ -67,7 +66,6 @@ def recovering(ground, by_hand, tmp_path):
 
     yield make
     by_hand.config_set("appendfsync", "no")
-    let_go(made[0].store)
 
 
 def test_its_successor_is_waited_for_however_long_it_takes(recovering):

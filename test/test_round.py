@@ -2,7 +2,7 @@
 
 import pytest
 from harness import CALL_S, eventually, stopped
-from shardparts import let_go, sibling, value_of
+from shardparts import sibling, value_of
 
 from emporium import wire
 from emporium.antientropy import round_with
@@ -63,7 +63,6 @@ def two(ground, tmp_path):
         replicas.append(replica)
     yield replicas
     for index in range(2):
-        let_go(replicas[index].shard.store)
         with ground.redis(index) as by_hand:
             by_hand.config_set("appendfsync", "no")
 
