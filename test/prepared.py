@@ -63,9 +63,12 @@ class Copy:
 
     def poll(self):
         with self._polling:  # only one is told of its end, and who asks once more ends copied.py
-            if self.returncode is None:
-                self.returncode = self._ask({"ended": self.pid})
-            return self.returncode
+            return self._poll()
+
+    def _poll(self):
+        if self.returncode is None:
+            self.returncode = self._ask({"ended": self.pid})
+        return self.returncode
 
     def wait(self, timeout):
         deadline = time.monotonic() + timeout
@@ -76,8 +79,9 @@ class Copy:
         return self.returncode
 
     def send_signal(self, number):
-        if self.poll() is None:  # until poll has told its end, the pid is nobody else's
-            os.kill(self.pid, number)
+        with self._polling:  # until somebody is told of its end, the pid is nobody else's
+            if self._poll() is None:
+                os.kill(self.pid, number)
 
     def kill(self):
         self.send_signal(signal.SIGKILL)

@@ -6,7 +6,7 @@ and what is done together at shard 1, each time with the same values stored, so 
 
 import json
 import select
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from urllib.parse import quote
 
@@ -410,17 +410,25 @@ class Door:
         eventually(lambda: unread_bytes(self.service) == 0, "the load balancer has taken all requests in")
 
 
+@contextmanager
+def patient_balancer(folder, **settings):
+    """Inside, a load balancer that waits for its shards for as long as a test may hold them."""
+    port = Ports.find_free(1).lb
+    settings = {"port": port, **settings}
+    service = python_service("lb", "test/patientLB.py", port, lambda name: folder / f"{name}.log", settings)
+    try:
+        start(service)
+        yield service
+    finally:
+        stop_these([service])
+
+
 @pytest.fixture
 def door(request, course, tmp_path):
-    port = Ports.find_free(1).lb
     with Recorder(handed_on_to(course.stage.layout.db(0))) as recorder:
-        settings = {"port": port, "ndb": 1, "db-base-port": recorder.port, **getattr(request, "param", {})}
-        service = python_service("lb", "serverLB.py", port, lambda name: tmp_path / f"{name}.log", settings)
-        try:
-            start(service)
+        settings = {"ndb": 1, "db-base-port": recorder.port, **getattr(request, "param", {})}
+        with patient_balancer(tmp_path, **settings) as service:
             yield Door(service, recorder)
-        finally:
-            stop_these([service])
 
 
 PROBLEM = {"Content-Type": "application/problem+json"}
@@ -536,7 +544,6 @@ def test_one_client_is_served_in_single_calls(door, tea):
 
 @pytest.mark.parametrize("door", [{"gather": False}], indirect=True)
 def test_without_gathering_each_request_goes_by_itself_and_at_once(door):
-    # Few enough that all arrive within the second that a shard has for the first of them.
     operations = [put(fresh_tea(), number, c0=1) for number in range(8)]
 
     with Crowd(door.service.port) as clients:
@@ -584,17 +591,17 @@ def test_what_was_changed_by_hand_between_two_reads_is_in_the_second(course, doo
 # ---- how many may wait for a shard
 
 
-def test_beside_the_one_that_was_sent_64_may_wait_and_a_shard_holds_at_most_half_of_the_threads(course):
+def test_beside_the_one_that_was_sent_64_may_wait_and_a_shard_holds_at_most_half_of_the_threads(course, tmp_path):
     """Nobody is refused before half of the load balancer's threads wait, and then the other half serves other teas."""
     assert HALF >= 1 + 64
-    lb = course.stage.layout.lb
     mine, hers = next(teas_of(0)), next(teas_of(1))
-    with Crowd(lb) as clients:
+    balancer = patient_balancer(tmp_path, ndb=NDB, **{"db-base-port": course.stage.layout.db(0)})
+    with balancer as service, Crowd(service.port) as clients:
         with stopped(course.stage.cluster.shards[1]):
             for _ in range(HALF + 20):
                 clients.ask(get(hers))
             eventually(lambda: sum(clients.is_answered()) >= 20, "those beyond are refused")
-            of_others = ask(lb, "GET", f"/rating/{mine}")
+            of_others = ask(service.port, "GET", f"/rating/{mine}")
             assert sum(clients.is_answered()) == 20
         answers = clients.answers()
 

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import requests
 from harness import CALL_S, eventually
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import serverLB
@@ -38,6 +38,7 @@ from emporium.view.traces import add_routes as add_trace_routes
 from emporium.web import Problem
 from vectorclock import VectorClock
 
+LAW = settings(deadline=None, print_blob=True)
 STATE = b'{"n":1}'
 
 
@@ -139,7 +140,7 @@ def test_all_pages_end_when_the_view_does(messages):
     messages.close()
 
     for thread in threads:
-        thread.join(5)
+        thread.join(2 * CALL_S)
         assert not thread.is_alive()
 
 
@@ -316,6 +317,7 @@ CLOCKS = st.dictionaries(st.sampled_from(["c0", "c1", "c2"]), st.integers(0, 2),
 SIBLINGS = st.builds(Sibling, st.integers(0, 3), CLOCKS)
 
 
+@LAW
 @given(st.lists(SIBLINGS, max_size=4), SIBLINGS)
 def test_a_preview_comes_to_what_the_shard_comes_to(stored, incoming):
     before = merge(UNRATED, stored)
@@ -333,6 +335,7 @@ def test_a_preview_comes_to_what_the_shard_comes_to(stored, incoming):
 # ---- curl
 
 
+@LAW
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30))
 def test_a_curl_line_is_read_by_a_shell_as_it_was_meant(name):
     url = f"http://127.0.0.1:2500{curl.path_of(name)}?consistency=weak"
@@ -581,10 +584,9 @@ def test_a_page_that_takes_nothing_is_cut_and_holds_no_thread_for_ever():
     server = subprocess.Popen([sys.executable, "-c", STALLING, str(port)], cwd=ROOT)
     try:
         eventually(lambda: pages_of(port) == 0, "it serves", within_s=20)
-        with socket.create_connection(("127.0.0.1", port)) as page:
+        with socket.create_connection(("127.0.0.1", port), 2 * CALL_S) as page:
             page.sendall(b"GET /api/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            eventually(lambda: pages_of(port) == 1, "the page is open")
-
+            assert page.recv(12) == b"HTTP/1.1 200"  # so it is open
             eventually(lambda: pages_of(port) == 0, "it is cut", within_s=20)
     finally:
         server.kill()

@@ -15,7 +15,7 @@ from emporium.environment import ROOT
 from emporium.ports import Ports, PortTaken, is_free
 from emporium.storm.proxy import PASS
 
-ANSWER_S = 5.0  # of a process that does nothing else; far more than it takes on a busy machine
+ANSWER_S = 10.0  # of a process that does nothing else; far more than it takes on a busy machine
 
 BETWEEN = 1000  # from the base of a layout: its shards are below, its Redis servers and queue above
 
