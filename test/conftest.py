@@ -48,6 +48,9 @@ def pytest_configure(config):
         pytest.exit(trouble, returncode=1)
     if config.getoption("--key") is None:
         config.option.key = str(random.randrange(10**6))
+    patient = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}  # on a machine that stalls
+    hypothesis.settings.register_profile("laws", print_blob=True, **patient)
+    hypothesis.settings.load_profile("laws")
     hypothesis.settings.register_profile("forms", max_examples=1000 if config.getoption("--full") else 200)
     config.pluginmanager.register(Results(config))
     config.stash[LAST_WORDS] = []

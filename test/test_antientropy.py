@@ -28,7 +28,7 @@ def fingerprints_of(teas, now=lambda: 0):
 # ---- the comparison
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(held, held)
 def test_what_differs_is_found_and_nothing_else(mine, theirs):
     ours, others = fingerprints_of(mine), fingerprints_of(theirs)
@@ -40,7 +40,7 @@ def test_what_differs_is_found_and_nothing_else(mine, theirs):
     assert sorted(want) == sorted(tea for tea in theirs if mine.get(tea) != theirs[tea])
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.lists(st.tuples(st.sampled_from(["assam", "chai"]), st.none() | st.integers(1, 3)), max_size=12))
 def test_the_sums_depend_on_what_is_held_and_not_on_how_it_came_to_be(history):
     lived = Fingerprints()

@@ -123,5 +123,5 @@ class AgainstAList(RuleBasedStateMachine):
 def test_any_sequence_of_calls_does_what_a_list_does(request):
     examples = EXAMPLES_IN_FULL if request.config.getoption("--full") else EXAMPLES
     run_state_machine_as_test(
-        AgainstAList, settings=settings(max_examples=examples, stateful_step_count=30, deadline=None, database=None)
+        AgainstAList, settings=settings(max_examples=examples, stateful_step_count=30, database=None)
     )

@@ -28,7 +28,7 @@ from emporium.siblings import UNRATED, Damaged, Sibling, merge
 from emporium.wire import Record
 from vectorclock import VectorClock
 
-LAW = settings(max_examples=1000, deadline=None, print_blob=True)
+LAW = settings(max_examples=1000)
 
 DAMAGED = Damaged("not a hash")
 
@@ -691,7 +691,7 @@ some_event = st.one_of(
 
 
 @SIZES
-@settings(max_examples=300, deadline=None, print_blob=True)
+@settings(max_examples=300)
 @given(
     digest_length=st.integers(1, 3),
     events=st.lists(some_event, min_size=5, max_size=20),

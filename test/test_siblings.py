@@ -16,7 +16,7 @@ from emporium import wire
 from emporium.siblings import UNRATED, Sibling, Value, as_stored, mean, merge, tombstone
 from vectorclock import VectorClock
 
-LAW = settings(max_examples=1000, deadline=None, print_blob=True)
+LAW = settings(max_examples=1000)
 
 NODES = ("c0", "c1", "c2")
 ABSENT = -1

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from vectorclock import VectorClock
 
-LAW = settings(max_examples=1000, deadline=None, print_blob=True)
+LAW = settings(max_examples=1000)
 
 NODES = ("c0", "c1", "c2")
 ABSENT = -1

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import requests
 from harness import CALL_S, eventually
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import serverLB
@@ -38,7 +38,6 @@ from emporium.view.traces import add_routes as add_trace_routes
 from emporium.web import Problem
 from vectorclock import VectorClock
 
-LAW = settings(deadline=None, print_blob=True)
 STATE = b'{"n":1}'
 
 
@@ -317,7 +316,6 @@ CLOCKS = st.dictionaries(st.sampled_from(["c0", "c1", "c2"]), st.integers(0, 2),
 SIBLINGS = st.builds(Sibling, st.integers(0, 3), CLOCKS)
 
 
-@LAW
 @given(st.lists(SIBLINGS, max_size=4), SIBLINGS)
 def test_a_preview_comes_to_what_the_shard_comes_to(stored, incoming):
     before = merge(UNRATED, stored)
@@ -335,7 +333,6 @@ def test_a_preview_comes_to_what_the_shard_comes_to(stored, incoming):
 # ---- curl
 
 
-@LAW
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30))
 def test_a_curl_line_is_read_by_a_shell_as_it_was_meant(name):
     url = f"http://127.0.0.1:2500{curl.path_of(name)}?consistency=weak"

@@ -17,7 +17,7 @@ from emporium.siblings import UNRATED, Sibling, merge
 from emporium.wire import BadJSON, BadShape, Cursor, Record
 from vectorclock import VectorClock
 
-LAW = settings(settings.get_profile("forms"), deadline=None, print_blob=True)
+LAW = settings.get_profile("forms")
 
 RATING_LIMIT = 1_000_000
 COUNT_LIMIT = 9_007_199_254_740_991
