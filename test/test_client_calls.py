@@ -301,3 +301,16 @@ def test_an_endless_answer_is_given_up(head, words, monkeypatch):
 def test_an_address_that_is_none_is_refused(url):
     with pytest.raises(ValueError, match="no address"):
         TeaStore(url)
+
+
+@pytest.mark.parametrize(
+    "call", [lambda store: store.get("x"), lambda store: store.put("x", 3, clock(c0=1))], ids=["GET", "PUT"]
+)
+def test_a_password_in_the_address_is_sent_and_stands_in_no_error(call):
+    with ScriptedServer(STALL) as server, TeaStore(server.url.replace("//", "//anna:secret@"), deadline_s=1) as store:
+        with pytest.raises(TeaError, match="did not answer in time") as caught:
+            call(store)
+
+        assert server.url in str(caught.value)
+        assert "secret" not in str(caught.value)
+        assert server.asked[0].headers["authorization"].startswith("Basic ")

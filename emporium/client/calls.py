@@ -64,6 +64,8 @@ class Calls:
         if not _is_address(url):
             raise ValueError(f"{url!r} is no address of a store, such as http://localhost:2500")
         self.url = url.rstrip("/")
+        parts = urlsplit(self.url)
+        self._name = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()  # a password is told in no error
         self._connections = connections
         self._draw = draw
         self._sleep = sleep
@@ -152,11 +154,11 @@ class Calls:
 
     def _no_answer(self, method: str, error: requests.RequestException, request_id: str) -> TeaError:
         if _was_not_sent(error):
-            return Unavailable(f"{self.url} cannot be reached: {_cause(error)}", request_id=request_id)
+            return Unavailable(f"{self._name} cannot be reached: {_cause(error)}", request_id=request_id)
         what = "did not answer in time" if isinstance(error, requests.Timeout) else f"broke off: {_cause(error)}"
         if method == "GET":
-            return Unavailable(f"{self.url} {what}", request_id=request_id)
-        return Unsure(f"{self.url} {what}; it may have been done all the same", request_id=request_id)
+            return Unavailable(f"{self._name} {what}", request_id=request_id)
+        return Unsure(f"{self._name} {what}; it may have been done all the same", request_id=request_id)
 
 
 class _Session(requests.Session):
