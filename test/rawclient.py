@@ -113,17 +113,17 @@ def memory_mb(pid):
     return psutil.Process(pid).memory_info().rss / 1e6
 
 
-def converse(port, said, hangs_up=False):
+def converse(port, said, hangs_up=False, quiet_s=QUIET_S):
     """Heard, when `said` was sent on a connection of its own that is read to its end. Raises BadAnswer.
 
-    When the server falls silent, or at once if `hangs_up`, our side of the connection is closed. The server then
-    need not answer what it has not answered yet.
+    When the server falls silent for `quiet_s`, or at once if `hangs_up`, our side of the connection is closed. The
+    server then need not answer what it has not answered yet.
     """
     received, ending = bytearray(), CLOSED
     with connect(port) as connection:
         try:
             connection.sendall(said)
-            if hangs_up or not _reads_to_the_end(connection, received, QUIET_S):
+            if hangs_up or not _reads_to_the_end(connection, received, quiet_s):
                 ending = HUNG_UP
                 connection.shutdown(socket.SHUT_WR)
                 if not _reads_to_the_end(connection, received, PATIENCE_S):

