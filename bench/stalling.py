@@ -20,6 +20,7 @@ class Stalling:
 
     def __init__(self):
         self.since_s = {}  # by the number of the client
+        self.came = set()  # the numbers of those that have been there, or were refused, at least once
 
     def held(self):
         """How many the server has held for a second: those that it will refuse are refused by then."""
@@ -52,7 +53,10 @@ async def _stalling(target, number, behave):
         await asyncio.sleep(AGAIN_S * index / number)  # not all in the same moment
         while True:
             with suppress(OSError):  # not accepted, or closed
-                _transport, connection = await connect(Connection, *target)
+                try:
+                    _transport, connection = await connect(Connection, *target)
+                finally:
+                    stalling.came.add(index)
                 stalling.since_s[index] = time.monotonic()
                 try:
                     await behave(connection)
@@ -63,7 +67,9 @@ async def _stalling(target, number, behave):
 
     async with asyncio.TaskGroup() as tasks:
         clients = [tasks.create_task(keep_stalling(index)) for index in range(number)]
-        await asyncio.sleep(2 * AGAIN_S)  # until all have come, and those that are refused were refused once
+        while len(stalling.came) < number:  # connecting has an end, be it that the kernel gives up
+            await asyncio.sleep(AGAIN_S / 10)
+        await asyncio.sleep(1.2 * AGAIN_S)  # until all have been there for as long, or were refused once
         try:
             yield stalling
         finally:

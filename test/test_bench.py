@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -109,7 +111,9 @@ def test_answers_are_counted_by_status():
     assert len(measured.latencies_s(503)) == 5
 
 
-def test_a_closed_loop_has_one_request_a_client_on_its_way_and_keeps_its_connection():
+def test_a_closed_loop_has_one_request_a_client_on_its_way_and_keeps_its_connection(monkeypatch):
+    looks = count()
+    monkeypatch.setattr(load, "time", SimpleNamespace(monotonic=lambda: next(looks) / 1000))  # a look takes 1 ms
     on_their_way = []
 
     async def answer(_number):
@@ -133,7 +137,8 @@ def test_a_closed_loop_has_one_request_a_client_on_its_way_and_keeps_its_connect
 
 @pytest.mark.parametrize("hangs_up", [True, False])
 def test_a_request_that_is_never_answered_is_counted_and_says_why(monkeypatch, hangs_up):
-    monkeypatch.setattr(load, "ANSWER_S", 0.1)
+    if not hangs_up:
+        monkeypatch.setattr(load, "ANSWER_S", 0.1)
 
     async def answer(_number):
         return None if hangs_up else await asyncio.Event().wait()
@@ -170,6 +175,8 @@ def test_those_that_stall_are_counted_while_the_server_holds_them():
         async def answer(number):
             return status if number not in (2, 3, 4) else await never(number)
 
+        # A machine that has other things to do when the last one is to come.
+        asyncio.get_running_loop().call_later(0.6, time.sleep, 0.6)
         async with Server(answer) as target, stall(target, 4) as stalling:
             return stalling.held()
 
