@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from guardedring import GuardedRing
-from harness import eventually, gone, stopped
+from harness import gone, stopped
 
 from emporium.client import (
     BadRequest,
@@ -23,7 +23,7 @@ from emporium.client import (
 )
 from emporium.environment import ROOT
 
-SLACK_S = 1.5  # for a machine that has other things to do
+SLACK_S = 3  # for a machine that has other things to do
 
 
 @pytest.fixture(scope="module")
@@ -281,7 +281,7 @@ def test_a_rating_that_is_stale_since_a_program_with_the_same_node_was_faster_is
 def test_a_session_reads_what_it_has_written_at_any_shard(open_store):
     store = open_store("anna")
     store.observe("own", 5)
-    assert {store.get("own", weak=True).rating for _ in range(24)} == {5, 0}  # the replicas are behind indeed
+    assert {store.get("own", weak=True).rating for _ in range(60)} == {5, 0}  # the replicas are behind indeed
 
     with store.session() as session:
         session.observe("own", 4)
@@ -377,7 +377,7 @@ def test_an_observe_that_nobody_knows_the_outcome_of_may_simply_be_called_again(
 
 
 def test_without_a_load_balancer_surely_nothing_is_done(open_store, ring):
-    store = open_store("anna", deadline_s=4)
+    store = open_store("anna", deadline_s=10)
     store.observe("door", 3)
 
     with gone(ring.cluster.load_balancer):
@@ -386,7 +386,7 @@ def test_without_a_load_balancer_surely_nothing_is_done(open_store, ring):
             with pytest.raises(Unavailable, match="cannot be reached") as caught:
                 call()
             assert (caught.value.status, caught.value.tries) == (None, 3)
-        assert took_s(begun) < 3 * 4
+        assert took_s(begun) < 3 * 10
 
     assert store.observe("door", 5).clock == clock(anna=2)
 
@@ -405,7 +405,8 @@ def test_a_load_balancer_that_hangs_leaves_a_write_unsure_and_a_read_unavailable
                 call()
             assert took_s(begun) < 0.5 + SLACK_S
 
-    eventually(lambda: store.get("oolong"), "it answers again")
+    ring.wait_until_ready()
+    assert open_store().get("oolong").tea == "oolong"
 
 
 # ---- as a library
@@ -421,7 +422,7 @@ def test_it_brings_nothing_of_the_servers_along():
 def test_its_types_hold():
     command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", "var/mypy", "-p", "emporium.client"]
 
-    checked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    checked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
 
     assert checked.returncode == 0, checked.stdout
     assert (ROOT / "emporium" / "py.typed").exists()

@@ -1,6 +1,7 @@
 """The Python client in front of servers that misbehave as told: tries are counted, no answer is believed blindly."""
 
 import os
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -21,7 +22,7 @@ from emporium.client import (
 )
 from emporium.client.calls import FIRST_WAIT_S, Calls
 
-SLACK_S = 1.5  # for a machine that has other things to do
+SLACK_S = 5  # for a machine that has other things to do: less than three tries would take
 READ = {"rating": 3, "choices": [3], "clocks": [{"c0": 1}]}
 OK_READ = answer(200, READ)
 OK_WRITE = answer(200, {"rating": 3}, X_Merge="stored")
@@ -39,8 +40,9 @@ def took_s(begun):
 
 def test_a_clock_too_large_for_a_header_is_read_strongly():
     large = {f"{'n' * 60}-{number}": 1 for number in range(64)}
-    with ScriptedServer(answer(200, {"rating": 3, "choices": [3], "clocks": [large]})) as server:
-        session = TeaStore(server.url).session()
+    wide = answer(200, {"rating": 3, "choices": [3], "clocks": [large]})
+    with ScriptedServer(wide) as server, TeaStore(server.url) as store:
+        session = store.session()
         session.get("wide")
         session.get("wide")
 
@@ -66,16 +68,22 @@ def test_threads_share_a_store_and_its_connections():
 
 
 def test_who_waits_for_other_threads_that_observe_the_tea_waits_no_longer_than_its_deadline():
-    with ScriptedServer(STALL) as server, TeaStore(server.url, node="anna") as store, ThreadPoolExecutor() as threads:
-        first = threads.submit(store.observe, "x", 3, deadline_s=1.5)
+    may_answer = threading.Event()
+
+    def told(asked):
+        may_answer.wait(20)
+        return OK_READ if asked.method == "GET" else OK_WRITE
+
+    with ScriptedServer(told) as server, TeaStore(server.url, node="anna") as store, ThreadPoolExecutor() as threads:
+        first = threads.submit(store.observe, "x", 3, deadline_s=20)
         eventually(lambda: server.asked, "the first thread has asked")
 
         with pytest.raises(Unavailable, match=r"other threads observe x.*request of-bo"):
             store.observe("x", 4, deadline_s=0.2, request_id="of-bo")
 
         assert not first.done()
-        with pytest.raises(Unavailable, match="did not answer in time"):
-            first.result(timeout=10)
+        may_answer.set()
+        assert first.result(timeout=20).outcome == "stored"
 
 
 def test_a_process_that_was_forked_off_has_connections_of_its_own():
