@@ -206,9 +206,9 @@ def test_defect_5_waiting_for_a_truncated_offset_ends_at_once(quick_path):
 
 def test_defect_5_waiting_at_the_end_takes_no_cpu(quick_path):
     with filled(quick_path, 1) as log:
-        before_s = time.process_time()
+        before_s = time.thread_time()  # of this thread: others may have other things to do
         assert not log.wait_for(1, timeout_s=0.3)
-        assert time.process_time() - before_s < 0.1
+        assert time.thread_time() - before_s < 0.1
 
 
 def test_defect_6_a_read_does_not_wait_for_the_turn_of_writers(quick_path):
@@ -494,7 +494,7 @@ def test_retention_by_size_is_looked_at_after_each_roll(quick_path):
         for _ in range(20):
             log.append(HELLO)
 
-        eventually(lambda: log.size <= 300, "the oldest segments are gone", within_s=5)
+        eventually(lambda: log.size <= 300, "the oldest segments are gone")
 
 
 def test_retention_by_age_takes_about_twice_as_long_at_most_however_seldom_the_background_looks(quick_path):
@@ -503,7 +503,7 @@ def test_retention_by_age_takes_about_twice_as_long_at_most_however_seldom_the_b
         time.sleep(0.4)  # so that the younger record holds the older one back as long as it can
         log.append(b"in the same segment")
 
-        eventually(lambda: log.count == 0, "both are gone", within_s=3)
+        eventually(lambda: log.count == 0, "both are gone", Config().tend_s / 2)
 
 
 @pytest.mark.parametrize(
@@ -652,12 +652,13 @@ def test_reads_meet_truncations_and_never_get_wrong_data(quick_path):
 
 
 def test_files_of_sealed_segments_do_not_all_stay_open(quick_path):
+    before = len(os.listdir("/proc/self/fd"))
     with filled(quick_path, 150, Config(fsync="never", segment_bytes=1)) as log:
         for offset in range(150):
             log.read(offset)
 
         assert log.segments == 150
-        assert len(os.listdir("/proc/self/fd")) < 120
+        assert len(os.listdir("/proc/self/fd")) < before + 100
 
 
 # ---- config

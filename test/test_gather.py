@@ -53,7 +53,7 @@ def ask_behind_one_on_its_way(askers, gate, gatherer, operations):
     others = []
     for number, operation in enumerate(operations):
         others.append(askers.submit(gatherer.ask, operation))
-        eventually(lambda number=number: len(gatherer._waiting) > number, "it waits")
+        eventually(lambda number=number: len(gatherer._waiting) > number or others[-1].done(), "it waits")
     return first, others
 
 
@@ -136,7 +136,7 @@ def test_who_is_not_sent_in_time_is_withdrawn_and_never_sent(askers):
 
 def test_who_was_sent_and_has_no_outcome_in_time_is_told_so_though_the_carrier_hangs(askers):
     gate = Gate()
-    wait_s, all_s = 1, 1.2
+    wait_s, all_s = 3, 3.4
     gatherer = gatherer_of(gate, wait_s, all_s)
     began = time.monotonic()
     _first, others = ask_behind_one_on_its_way(askers, gate, gatherer, [1, 2])
@@ -368,7 +368,7 @@ def test_nobody_is_sent_who_is_just_being_withdrawn(askers):
 
 SCHEDULES = 10_000
 WAIT_S, ALL_S, HANG_S = 0.02, 0.03, 0.05
-SLACK_S = 2.0  # for a machine that has other things to do
+SLACK_S = 10.0  # for a machine that has other things to do
 
 
 class ShakyLock:
@@ -467,7 +467,7 @@ def came_to(gatherer, operation):
 @pytest.mark.filterwarnings("ignore")
 def test_in_every_schedule_each_operation_comes_to_one_outcome_the_right_one_in_time(chance, caplog):
     caplog.set_level("CRITICAL")  # the bugs of the erratic sender are told, thousands of times
-    threads_before = threading.active_count()
+    threads_before = set(threading.enumerate())
     seen = Counter()
 
     with ThreadPoolExecutor(12) as pool:
@@ -491,7 +491,7 @@ def test_in_every_schedule_each_operation_comes_to_one_outcome_the_right_one_in_
             gatherer._send = doubled  # whatever happened, it serves the next one
             assert gatherer.ask(5) == 10, (schedule, sender.sent)
 
-    assert threading.active_count() == threads_before
+    assert set(threading.enumerate()) <= threads_before  # those of others may end meanwhile
     assert all(seen[did] > 100 for did in ("answered", "not sent", "hung", "fewer", "more", "errors", "timeout")), seen
     assert seen["together"] > SCHEDULES / 10, seen
     assert seen["never sent"] > 100, seen

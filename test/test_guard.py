@@ -14,7 +14,7 @@ from emporium.guard import Guarded, Watch
 from emporium.peers import Peer
 from emporium.turn import Busy, Turn
 
-PATIENCE_S = 0.2
+PATIENCE_S = 1.0
 
 
 class Full(Exception):
@@ -177,12 +177,13 @@ def test_a_peer_that_timed_out_is_left_alone(monkeypatch):
     with silent_server() as (port, came):
         guarded = Guarded(Peer("db7", "127.0.0.1", port, PATIENCE_S))
 
-        with pytest.raises(NoAnswer, match=r"^db7 at .* did not answer within 0\.2 s$"):
+        with pytest.raises(NoAnswer, match=r"^db7 at .* did not answer within 1 s$"):
             guarded.call("PUT", "/rating/assam", b"{}")
         for _ in range(20):
             with pytest.raises(NotReached, match=r"left alone until it answers again$"):
                 guarded.call("PUT", "/rating/assam", b"{}")
 
+        eventually(lambda: came, "the server has the connection")
         assert len(came) == 1
 
 
@@ -196,22 +197,22 @@ def test_who_had_less_than_its_deadline_is_not_left_alone(monkeypatch):
             with pytest.raises(NoAnswer):
                 guarded.call("GET", "/rating/assam", deadline_s=PATIENCE_S / 4)
 
-        assert len(came) == 2
+        eventually(lambda: len(came) == 2, "it was asked twice")
 
 
 def test_a_peer_that_refuses_is_asked_again_the_next_time():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    guarded = Guarded(Peer("db7", "127.0.0.1", port, PATIENCE_S))
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))  # so that the port is nobody else's, and does not listen
+        guarded = Guarded(Peer("db7", "127.0.0.1", silent.getsockname()[1], PATIENCE_S))
 
-    for _ in range(3):
-        with pytest.raises(NotReached, match=r"Connection refused"):
-            guarded.call("GET", "/rating/assam")
+        for _ in range(3):
+            with pytest.raises(NotReached, match=r"Connection refused"):
+                guarded.call("GET", "/rating/assam")
 
 
 def test_a_call_may_have_a_shorter_deadline_than_its_peer():
     with silent_server() as (port, _came):
         peer = Peer("db7", "127.0.0.1", port, deadline_s=3600)
 
-        with pytest.raises(NoAnswer, match=r"within 0\.05 s$"):
-            peer.call("GET", "/rating/assam", deadline_s=0.05)
+        with pytest.raises(NoAnswer, match=r"within 0\.25 s$"):
+            peer.call("GET", "/rating/assam", deadline_s=PATIENCE_S / 4)

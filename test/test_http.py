@@ -917,7 +917,7 @@ def test_a_weak_read_that_no_shard_can_answer_is_refused_within_its_deadline(cou
 
     assert_problem(answer, 503)
     assert answer.headers["Retry-After"] == "1"
-    assert took_s < CALL_S / 2  # 2 s, and some for a busy machine
+    assert took_s < 4  # 2 s, and as much again for a busy machine
     wait_until_ready(lb)
 
 
