@@ -50,7 +50,7 @@ def new_run_folder():
 def end_of_left():
     """The command that ends the Redis servers which an earlier --leavedb left; None when none is left."""
     pids = json.loads(LEFT.read_text()) if LEFT.exists() else []
-    left = [pid for pid in pids if is_alive(pid) and psutil.Process(pid).name() == "redis-server"]
+    left = [pid for pid in pids if is_alive(pid, "redis-server")]
     return f"kill {' '.join(map(str, left))}" if left else None
 
 
@@ -65,10 +65,11 @@ def course_ports_trouble(ndb):
     return None
 
 
-def is_alive(pid):
-    """Whether the process runs; one that has ended and waits to be reaped does not."""
+def is_alive(pid, name=None):
+    """Whether the process, of this name if one is given, runs; one that has ended and waits to be reaped does not."""
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE and name in (None, process.name())
     except psutil.NoSuchProcess:
         return False
 
@@ -163,7 +164,9 @@ class Stage:
         self.layout.require_free(self.ndb)
         self.cluster.start_these([*self.cluster.redis, self.cluster.queue])
         if self.leave_redis:  # noted at once, since a run that is killed leaves them, too
-            LEFT.write_text(json.dumps([service.process.pid for service in self.cluster.redis]))
+            unfinished = LEFT.with_suffix(".new")
+            unfinished.write_text(json.dumps([service.process.pid for service in self.cluster.redis]))
+            unfinished.replace(LEFT)  # whole, for another run that looks just then
         return self
 
     def __exit__(self, *failure):
