@@ -17,13 +17,13 @@ from doclines import Mistake, is_as_shown, steps_of
 from harness import eventually
 
 from emporium.environment import ROOT
-from emporium.ports import COURSE_BASE, Ports
+from emporium.ports import COURSE_BASE, Ports, is_free
 
 DOCUMENTS = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 SHARDS = 4
 LINE_S = 60
-COURSE = [COURSE_BASE, *(base + i for base in (3000, 5555) for i in range(SHARDS)), 6000, 8000]
 LOG_PORT = 8080
+COURSE = [COURSE_BASE, *(base + i for base in (3000, 5555) for i in range(SHARDS)), 6000, 8000, LOG_PORT]
 ENDLESS = re.compile(r"\./tea (log serve\b|trace (?!.*--(last|for|open) ))|--follow\b")  # until Ctrl-C
 
 
@@ -33,7 +33,7 @@ class Reader:
     def __init__(self, folder, layout):
         self.folder = folder
         self.layout = layout
-        self.log_port = free_port()
+        self.log_port = at(layout, LOG_PORT)
         self._environ = {
             **os.environ,
             "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}",
@@ -76,10 +76,12 @@ class Reader:
             process = subprocess.Popen(command, cwd=self.folder, env=self._environ, stdout=out, stderr=out)
             try:
                 eventually(
-                    lambda: process.poll() is not None or os.fstat(out.fileno()).st_size, f"{line} says something"
+                    lambda: process.poll() is not None or os.fstat(out.fileno()).st_size,
+                    f"{line} says something",
+                    LINE_S,
                 )
                 if "serve" in line:
-                    eventually(lambda: process.poll() is not None or accepts(self.log_port), f"{line} serves")
+                    eventually(lambda: process.poll() is not None or accepts(self.log_port), f"{line} serves", LINE_S)
                 assert process.poll() is None, f"{line} has ended:\n{(self.folder / 'other-terminal.out').read_text()}"
                 yield
                 process.send_signal(signal.SIGINT)
@@ -90,7 +92,7 @@ class Reader:
 
     def moved(self, text):
         """The text for the ports of this reader."""
-        ports = {port: port - COURSE_BASE + self.layout.base for port in COURSE} | {LOG_PORT: self.log_port}
+        ports = {port: at(self.layout, port) for port in COURSE}
         moved = re.sub(
             rf"(?<![\w.])(?:{'|'.join(map(str, ports))})(?!\w)", lambda found: str(ports[int(found[0])]), text
         )
@@ -101,9 +103,15 @@ class Reader:
         return re.sub(r"\bTeaStore\((?!\"|http)", f'TeaStore("http://localhost:{self.layout.lb}", ', moved)
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+def at(layout, port):
+    """Where the layout has what has this port in the course."""
+    return port - COURSE_BASE + layout.base
+
+
+def free_layout():
+    """One on which the log's port is free, too, which is none of those that the kernel gives to clients."""
+    layouts = (Ports.find_free(SHARDS) for _ in range(1000))
+    return next(layout for layout in layouts if is_free(at(layout, LOG_PORT)))
 
 
 def accepts(port):
@@ -118,7 +126,7 @@ def reader(tmp_path_factory):
         if path.name != "var":
             (folder / path.name).symlink_to(path)
     (folder / "var").mkdir()
-    made = Reader(folder, Ports.find_free(SHARDS))
+    made = Reader(folder, free_layout())
     made.type("./tea up --detach --data var/data")
     yield made
     made.type("./tea down")
