@@ -258,7 +258,7 @@ def bench(*words):
 def test_a_file_that_cannot_be_written_is_refused_before_anything_runs(tmp_path):
     words = bench("--overload", "--json", str(tmp_path / "nowhere" / "file"))
 
-    done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
 
     assert done.returncode == 2
     assert "--json: " in done.stderr

@@ -4,9 +4,10 @@ A *process* is here a store with a fence of its own; two of them on one Redis ar
 """
 
 import pytest
-from harness import eventually
+from harness import CALL_S, eventually
 from shardparts import sibling, value_of
 
+from emporium import redisconnection
 from emporium.fence import Fence, Fenced, Note, Standing
 from emporium.shard import Changes
 from emporium.siblings import UNRATED
@@ -26,8 +27,10 @@ def by_hand(by_hand):
 
 
 @pytest.fixture
-def process(ground, by_hand, tmp_path):
+def process(ground, by_hand, tmp_path, monkeypatch):
     """process() starts one more on the same Redis, with the same note."""
+    # Of a disk that others keep busy, a sync may take longer than a shard waits for it. That is no story of these.
+    monkeypatch.setattr(redisconnection, "DEADLINE_S", CALL_S)
     return lambda: Store("localhost", ground.layout.redis(0), Fence(Note(tmp_path)))
 
 
