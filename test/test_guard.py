@@ -173,7 +173,8 @@ def silent_server():
 
 
 def test_a_peer_that_timed_out_is_left_alone(monkeypatch):
-    monkeypatch.setattr("emporium.guard.PROBE_S", 3600)
+    for period in ("SOON_S", "PROBE_S"):
+        monkeypatch.setattr(f"emporium.guard.{period}", 3600)
     with silent_server() as (port, came):
         guarded = Guarded(Peer("db7", "127.0.0.1", port, PATIENCE_S))
 
