@@ -9,6 +9,7 @@ from guardedring import GuardedRing
 from harness import eventually, start
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rawclient import served
 
 from emporium import wire
 from emporium.fingerprints import BUCKETS, NEWS_S, Fingerprints, bucket_of
@@ -97,7 +98,7 @@ def test_siblings_meet_in_both_directions(ring):
     """Two shards that each know one of two concurrent ratings, as after other primaries of a plain load balancer."""
     for shard, node in enumerate(("c0", "c1", "c2")):
         body = json.dumps({"rating": shard, "clock": {node: 1}})
-        assert ring.at(shard, "PUT", "/rating/everywhere", body).status == 200
+        assert served(ring.layout.db(shard), "PUT", "/rating/everywhere", body).status == 200
 
     ring.wait_until_equal()
 
@@ -128,7 +129,7 @@ def test_a_tombstone_meets_too(ring):
     ring.must_put(tea, 4, c0=1)
     ring.wait_until_equal()
 
-    assert ring.delete(tea).status == 200
+    assert served(ring.layout.lb, "DELETE", f"/rating/{tea}").status == 200
 
     eventually(lambda: ring.stored(1)[f"/rating/{tea}"][0] == "[null]", "the delete is everywhere")
     ring.wait_until_equal()

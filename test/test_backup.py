@@ -11,6 +11,7 @@ import pytest
 import redis
 from asking import ask
 from harness import eventually
+from rawclient import served
 from teacommand import Up, tea
 
 from emporium import backup, backupfile, wire
@@ -353,7 +354,7 @@ def test_a_restore_that_breaks_off_says_how_far_it_came_and_what_to_do():
 
 def all_reads(up, teas):
     """{tea: what a strong read answers}, without what a deletion's clock is: that is in a header."""
-    return {name: ask(up.layout.lb, "GET", f"/rating/{name}").body for name in teas}
+    return {name: served(up.layout.lb, "GET", f"/rating/{name}").body for name in teas}
 
 
 def test_a_cluster_that_lost_everything_has_it_again_from_its_backup(tmp_path):
@@ -366,7 +367,7 @@ def test_a_cluster_that_lost_everything_has_it_again_from_its_backup(tmp_path):
             rate(up, name, 3, {"c0": 1})
             rate(up, name, 4, {"c1": 1})
         rate(up, "tea-0", 2, {"c0": 2, "c1": 2})
-        assert ask(up.layout.lb, "DELETE", "/rating/tea-1").status == 200
+        assert served(up.layout.lb, "DELETE", "/rating/tea-1").status == 200
         before = all_reads(up, teas)
 
         done = tea("backup", file, *up.base)
@@ -399,14 +400,14 @@ def test_a_damaged_backup_changes_nothing_and_a_shard_that_is_away_makes_none(tm
         up.wait_until_open()
         rate(up, "assam", 3, {"c0": 1})
         assert tea("backup", file, *up.base).returncode == 0
-        assert ask(up.layout.lb, "DELETE", "/rating/assam").status == 200
+        assert served(up.layout.lb, "DELETE", "/rating/assam").status == 200
         file.write_text(file.read_text().rpartition("\n{")[0])
 
         done = tea("restore", file, *up.base)
 
         assert (done.returncode, done.stderr.count("\n")) == (1, 1)
         assert f"{file}, line 2: this is where a whole backup tells that it is whole" in done.stderr
-        assert ask(up.layout.lb, "GET", "/rating/assam").body["choices"] == []
+        assert served(up.layout.lb, "GET", "/rating/assam").body["choices"] == []
 
         os.kill(up.pid_of("db1"), signal.SIGKILL)
         done = tea("backup", tmp_path / "other", *up.base)
@@ -435,5 +436,5 @@ def test_a_shard_recovers_without_one_that_is_away_when_it_is_told_to(tmp_path):
 
 
 def rate(up, name, rating, clock):
-    answer = ask(up.layout.lb, "PUT", f"/rating/{name}", json.dumps({"rating": rating, "clock": clock}))
+    answer = served(up.layout.lb, "PUT", f"/rating/{name}", json.dumps({"rating": rating, "clock": clock}))
     assert answer.status == 200, answer.text

@@ -9,6 +9,7 @@ import pytest
 from asking import ask, assert_problem
 from guardedring import GuardedRing
 from harness import eventually, start, stopped
+from rawclient import served
 
 from emporium.cluster import python_service
 from emporium.environment import ROOT
@@ -42,7 +43,7 @@ def test_a_delete_is_in_the_queue_too(ring):
     tea = ring.tea_of(0, 1)
     ring.must_put(tea, 3, c0=1)
 
-    assert ring.delete(tea).status == 200
+    assert served(ring.layout.lb, "DELETE", f"/rating/{tea}").status == 200
 
     assert in_channel(ring, 0)[tea] == [None]
 

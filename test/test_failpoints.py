@@ -33,7 +33,7 @@ from serverLB import primary_of
 NDB = 3
 DIGEST_LENGTH = 5
 SEGMENT_BYTES = 64 * 1024
-HIT_S = 20  # a process that has not come to its point by then never will
+HIT_S = 60  # a process that has not come to its point by then never will
 HITS, FULL_HITS = 2, 20
 JUNK = 20_000  # records: twice of what may be due
 COLD = [f"cold-{i}" for i in range(30)]  # written once, at the beginning
@@ -182,7 +182,7 @@ class Arena:
             teas = set().union(*stored)
             return [tea for tea in teas if len({str(each.get(tea)) for each in stored}) > 1]
 
-        eventually(lambda: not differing(), "all replicas hold the same", 15)
+        eventually(lambda: not differing(), "all replicas hold the same", 30)
 
     def stored(self, index):
         with self.redis(index) as client:
