@@ -47,17 +47,17 @@ def test_our_queue_is_recognised_when_it_takes_a_plain_ones_place(run_folder):
     folder.mkdir()
     with Stage(folder, ndb=2, plain=["q"]) as stage:
         course = stage.begin(digest_length=1)
-        course.put_at(0, "persimmon", 5, {"c0": 1})
-        assert course.status_of(0)["queue-is-plain"] is True
+
+        def takes_it_for(is_plain):
+            course.put_at(0, "persimmon", 5, {"c0": 1})
+            return course.status_of(0)["queue-is-plain"] is is_plain
+
+        eventually(lambda: takes_it_for(True), "the shard speaks to a plain queue")
 
         stage.replace_queue()
 
-        def is_recognised():
-            course.put_at(0, "persimmon", 5, {"c0": 1})
-            return course.status_of(0)["queue-is-plain"] is False
-
-        eventually(is_recognised, "the shard speaks to our queue in batches")
-        assert course.read_at(1, "persimmon")["choices"] == [5]
+        eventually(lambda: takes_it_for(False), "the shard speaks to our queue in batches")
+        eventually(lambda: course.read_at(1, "persimmon")["choices"] == [5], "its neighbour hears of it")
 
 
 CLIENTS, ROUNDS = 16, 5
