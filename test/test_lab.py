@@ -19,7 +19,7 @@ from emporium import command as tea_command
 from emporium import lab, redisbinary, running
 from emporium.channel import Limits
 from emporium.channels import Channels
-from emporium.cluster import Cluster, guarded_options
+from emporium.cluster import START_S, Cluster, guarded_options
 from emporium.lab import Command, Lab, LabGone, LabRefused
 from emporium.ports import Ports
 from emporium.settings import QSettings
@@ -311,6 +311,7 @@ def test_what_cannot_be_done_is_refused(broken):
 def test_held_gossip_passes_record_by_record(broken, monkeypatch):
     monkeypatch.setattr(lab, "TELL_S", CALL_S)  # whoever hears of it late is told of as one that has not heard
     shards = broken.cluster.shards
+    assert broken.cluster.wait_until_ready(START_S)
     assert broken.do("hold") == "gossip is held"
     try:
         put_at(shards[0], "chai", 3)
