@@ -82,7 +82,7 @@ def test_a_plain_shard_behind_our_load_balancer_gets_single_calls_however_many_a
         stage.begin(digest_length=1000)
         with Recorder(handed_on_to(stage.layout.db(1))) as shard, ThreadPoolExecutor(CLIENTS) as pool:
             settings = {"port": port, "ndb": 1, "db-base-port": shard.port}
-            lb = python_service("lb", "serverLB.py", port, lambda name: folder / f"{name}-of-plain.log", settings)
+            lb = python_service("lb", "test/patientLB.py", port, lambda name: folder / f"{name}-of-plain.log", settings)
             try:
                 start(lb)
                 began = time.monotonic()

@@ -17,7 +17,7 @@ import serverLB
 import serverLog
 import serverQ
 import serverView
-from emporium import requestid, wire
+from emporium import requestid, shardpeer, wire
 from emporium.cluster import python_service, shard_settings
 from emporium.requestid import is_traceparent
 from emporium.service import stop_these
@@ -166,6 +166,9 @@ def held(request, monkeypatch):
         return peers[0]
 
     peers = []
+    for module in (shardpeer, serverLB):  # a shard that is asked a second time, since it was late, is no story of these
+        monkeypatch.setattr(module, "SHARD_S", CALL_S)
+        monkeypatch.setattr(module, "ALL_S", 2 * CALL_S)
     monkeypatch.setattr(serverLB, "ShardPeer", peer_of)
     with Recorder(request.param) as shard:
         app = serverLB.create_app(LBSettings(ndb=1, db_base_port=shard.port))
