@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 from asking import ask
 from harness import CALL_S, JSON, eventually, start
+from rawclient import served
 from recorder import Recorder, ours, plain
 from shardparts import sibling, value_of
 
@@ -356,8 +357,8 @@ def test_a_record_names_its_request_through_redis_and_queue(ground, tmp_path):
         service = python_service(f"db{index}", "serverDB.py", layout.db(index), tmp_path.joinpath, settings)
         start(service)
         try:
-            body = '{"rating": 3, "clock": {"c0": 1}}'
-            ask(layout.db(index), "PUT", f"/rating/of-db{index}", body, {**JSON, "X-Request-ID": f"put-{index}"})
+            given = '{"rating": 3, "clock": {"c0": 1}}', {**JSON, "X-Request-ID": f"put-{index}"}
+            served(layout.db(index), "PUT", f"/rating/of-db{index}", *given)
             eventually(partial(knows, index, "of-db0"), "gossip has come this far")
         finally:
             stop_these([service])
