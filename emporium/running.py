@@ -45,7 +45,7 @@ class Note(msgspec.Struct):
     """What `./tea up` notes of its cluster."""
 
     pid: int
-    born: float  # the launcher's start time, in seconds since the epoch
+    born: str  # when the launcher was, as born_of tells it
     port_base: int
     ndb: int
     data: str
@@ -77,10 +77,9 @@ def noted(cluster, data, lab=None):
 
 
 def _write_note(path, cluster, data, lab):
-    me = psutil.Process()
     note = Note(
-        me.pid,
-        me.create_time(),
+        os.getpid(),
+        born_of(os.getpid()),
         cluster.layout.base,
         cluster.ndb,
         str(data),
@@ -174,11 +173,20 @@ def _ask_ours(service):
 
 
 def _is_alive(note):
+    return born_of(note.pid) == note.born
+
+
+def born_of(pid):
+    """When this process began, counted from the start of the machine; None for one that has ended.
+
+    No time of day: that of a running process becomes another one when the clock of the machine is set.
+    """
     try:
-        launcher = psutil.Process(note.pid)
-        return launcher.create_time() == note.born and launcher.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+        state, *fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return None if state in (b"Z", b"X") else f"{boot} {int(fields[18])}"
 
 
 def wait_for_end(note, timeout_s):

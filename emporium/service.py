@@ -17,6 +17,7 @@ from emporium.environment import ROOT
 
 LAST_LINES = 20  # that are kept of its output, to be shown when it ends
 STOP_S = 6  # a service has 5 s to finish what is in flight
+LAST_WORDS_S = 5  # for what it has said before its end to be read; a child of it may still hold its output
 
 
 class StartFailed(Exception):
@@ -86,7 +87,7 @@ class Service:
     def end_of_log(self, lines=10):
         if callable(self._log):
             if not self.is_running:
-                self._pump.join(1)
+                self._pump.join(LAST_WORDS_S)
             return "\n".join(list(self._last_lines)[-lines:])
         return "\n".join(Path(self._log).read_text(errors="replace").splitlines()[-lines:])
 
@@ -103,7 +104,7 @@ class Service:
         except subprocess.TimeoutExpired:
             return False
         if self._pump:
-            self._pump.join(1)
+            self._pump.join(LAST_WORDS_S)
         return True
 
     def kill(self):

@@ -11,6 +11,7 @@ SCREENSHOTS = ROOT / "var" / "screenshots"
 LAPTOP = (1280, 800)
 SIZES = {"small phone": (320, 640), "phone": (390, 844), "laptop": LAPTOP, "projector": (1920, 1080)}
 PATIENCE_MS = 10_000
+expect.set_options(timeout=PATIENCE_MS)
 
 # How dark each text stands on what is behind it, as WCAG 2.2 counts it, for those below 4.5 (3 where it is large).
 FAINT_TEXTS = """() => {
@@ -58,6 +59,18 @@ RING_FITS = """() => {
 }"""
 
 TOO_WIDE_PX = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+# Notes in the page whether anything that this selector means has come, for however short a time it stayed.
+WATCH_FOR = """(selector) => {
+  window.hasCome = false;
+  const watcher = new MutationObserver(() => {
+    if (!document.querySelector(selector)) return;
+    window.hasCome = true;
+    watcher.disconnect();
+  });
+  watcher.observe(document.body, { childList: true, subtree: true });
+}"""
+HAS_COME = "() => window.hasCome"
 
 # What a person who uses the keyboard sees of where they are.
 FOCUSED = """(selector) => {

@@ -33,7 +33,10 @@ class IllDisk(Disk):
         super().sync(file)
 
     def _fail_if_told_to(self, what):
-        told, _, name = self._note.read_text().partition(" ") if self._note.exists() else ("", "", "")
+        try:
+            told, _, name = self._note.read_text().partition(" ")
+        except FileNotFoundError:
+            return
         if told == what:
             number = getattr(errno, name)
             raise OSError(number, os.strerror(number))

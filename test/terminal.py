@@ -63,10 +63,12 @@ class Terminal:
     def eventually(self, words, within_s=20):
         """Returns the line in which these words can be seen."""
         try:
-            eventually(lambda: any(words in line for line in self.lines), f"{words!r} on the screen", within_s)
+            # Of the very look that found them: a line that is drawn anew is gone for a moment.
+            return eventually(
+                lambda: next((line for line in self.lines if words in line), None), f"{words!r} on the screen", within_s
+            )
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.text}") from error
-        return next(line for line in self.lines if words in line)
 
     def press(self, keys):
         os.write(self._ours, keys.encode())

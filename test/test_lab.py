@@ -19,7 +19,7 @@ from emporium import command as tea_command
 from emporium import lab, redisbinary, running
 from emporium.channel import Limits
 from emporium.channels import Channels
-from emporium.cluster import Cluster, guarded_options
+from emporium.cluster import START_S, Cluster, guarded_options
 from emporium.lab import Command, Lab, LabGone, LabRefused
 from emporium.ports import Ports
 from emporium.settings import QSettings
@@ -252,7 +252,13 @@ class Broken:
         return next(each for each in self.cluster.services if each.name == name)
 
     def held(self):
-        return requests.get(f"{self.cluster.queue.url}/status", timeout=CALL_S).json()["held"]
+        return self._status_of_queue()["held"]
+
+    def waiting(self, channel):
+        return self._status_of_queue()["channels"].get(channel)
+
+    def _status_of_queue(self):
+        return requests.get(f"{self.cluster.queue.url}/status", timeout=CALL_S).json()
 
 
 @pytest.fixture(scope="module")
@@ -302,11 +308,14 @@ def test_what_cannot_be_done_is_refused(broken):
         broken.do("step")
 
 
-def test_held_gossip_passes_record_by_record(broken):
+def test_held_gossip_passes_record_by_record(broken, monkeypatch):
+    monkeypatch.setattr(lab, "TELL_S", CALL_S)  # whoever hears of it late is told of as one that has not heard
     shards = broken.cluster.shards
+    assert broken.cluster.wait_until_ready(START_S)
     assert broken.do("hold") == "gossip is held"
     try:
         put_at(shards[0], "chai", 3)
+        eventually(lambda: broken.waiting("db0") == 1, "it waits in the queue")
         assert read_at(shards[1], "chai") == []
 
         assert broken.do("step") == "chai is let through on db0, to db1"
@@ -330,7 +339,8 @@ def stored_at(service, name):
     return requests.get(f"{service.url}/stored/{name}", timeout=CALL_S).json()["choices"]
 
 
-def test_a_queue_that_was_killed_meanwhile_comes_back_held(broken):
+def test_a_queue_that_was_killed_meanwhile_comes_back_held(broken, monkeypatch):
+    monkeypatch.setattr(lab, "TELL_S", CALL_S)
     broken.do("kill", "q")
     try:
         assert "q will hear of it" in broken.do("hold")
@@ -427,7 +437,7 @@ def test_what_a_lab_has_broken_ends_with_it(tmp_path):
         for do, name in (("start", "db1"), ("stop", "db0"), ("stop", "r0")):
             lab.ask(note.lab, Command(do, name))
         eventually(lambda: up.now("db1")["up"], "db1 serves again")
-        assert up.noted_pid_of("db1") == up.pid_of("db1")
+        eventually(lambda: up.noted_pid_of("db1") == up.pid_of("db1"), "its new pid is noted")
 
         up.pids = [service.pid for service in up.note().services]
         up.process.send_signal(signal.SIGTERM)

@@ -4,6 +4,7 @@ Nothing here asserts how fast anything is.
 """
 
 import threading
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -109,13 +110,16 @@ class Counting:
         self.threads.add(threading.get_ident())
 
 
-def test_a_rate_counts_every_record_of_every_thread():
+def test_a_rate_counts_every_record_of_every_thread(monkeypatch):
+    monkeypatch.setattr(commitlog.os, "sync", lambda: None)  # what it takes is no part of the run
     system = Counting()
+    began_s = time.monotonic()
 
     rate_per_s = commitlog.rate_of(system, system.work, threads=3, run_s=0.2, records=10)
 
+    took_s = time.monotonic() - began_s
     assert len(system.threads) == 3
-    assert 0.5 * 10 * system.done / 0.2 < rate_per_s <= 10 * system.done / 0.2
+    assert 10 * system.done / took_s <= rate_per_s <= 10 * system.done / 0.2
 
 
 def test_a_system_that_fails_has_no_rate():

@@ -35,6 +35,7 @@ from emporium.settings import LogSettings, read
 
 LIMIT_BYTES = 2 * 2**20
 MOST_RECORDS = 1000
+END_S = 20  # for a process to come to its end
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}  # what curl -d says
 
 # As they stand in the source.
@@ -81,7 +82,7 @@ class Served:
 
     def ending(self):
         """Its exit code, when it has ended."""
-        assert self.service.wait_for_end(CALL_S)
+        assert self.service.wait_for_end(END_S)
         return self.service.process.returncode
 
     def ask(self, method, path, body=None, headers=FORM):
@@ -333,12 +334,9 @@ def test_an_empty_log_has_nothing_at_0(folder):
 
 
 def test_a_reader_beyond_the_end_is_told_so_at_once(log):
-    """It has read another log: waiting would give it records as if nothing had happened."""
-    began = time.monotonic()
-
+    """It has read another log: waiting, longer than `ask` does, would give it records as if nothing had happened."""
     assert_problem(log.ask("GET", f"/?offset={log.next + 1}&max=5&wait=20"), 404)
     assert_problem(log.ask("GET", f"/?offset={log.next + 1}&wait=20"), 404)
-    assert time.monotonic() - began < 2
 
 
 def test_what_was_truncated_is_no_longer_there(folder):
@@ -564,22 +562,17 @@ def test_a_reader_at_the_end_is_woken_by_what_comes(log):
         one = pool.submit(log.ask, "GET", f"/?offset={offset}&wait=20")
         wait_until_they_wait(log, 2)
 
-        began = time.monotonic()
         log.append(b"news")
 
-        assert many.result(CALL_S) == [(offset, b"news")]
+        assert many.result(CALL_S) == [(offset, b"news")]  # long before the 20 s are over
         assert done(one.result(CALL_S)) == {"record": {**encoded(b"news"), "offset": offset}}
-        assert time.monotonic() - began < 1
 
 
 def wait_until_they_wait(log, number):
-    """Until so many connections are open, and what came on them was dealt with."""
+    """Until so many requests are in flight, and all that there is to do for them at once is done."""
     process = psutil.Process(log.service.process.pid)
-
-    def are_open():
-        return sum(each.status == psutil.CONN_ESTABLISHED for each in process.net_connections()) >= number
-
-    eventually(are_open, f"{number} are connected")
+    in_flight = f"\ntea_http_requests_in_flight {number}.0\n"
+    eventually(lambda: in_flight in log.ask("GET", "/metrics").text, f"{number} are in flight")
     eventually(lambda: process.cpu_percent(0.1) == 0, "it does nothing any more")
 
 
@@ -589,35 +582,31 @@ def test_without_news_the_wait_ends_with_nothing(log, wait):
     began = time.monotonic()
 
     assert log.read_many(offset, 10, wait) == []
-    assert float(wait) <= time.monotonic() - began < float(wait) + 1
+    assert float(wait) <= time.monotonic() - began
 
 
 def test_who_waits_for_one_record_in_vain_is_told_that_it_is_not_there(log):
     began = time.monotonic()
 
     assert_problem(log.ask("GET", f"/?offset={log.next}&wait=0.3"), 404)
-    assert 0.3 <= time.monotonic() - began < 1.3
+    assert time.monotonic() - began >= 0.3
 
 
 def test_who_has_something_to_read_does_not_wait(log):
-    began = time.monotonic()
-
+    """Nor does `ask`, for so long."""
     assert log.read_many(0, 1, 20) == [(0, b"first")]
     assert done(log.ask("GET", "/?offset=0&wait=20"))
-    assert time.monotonic() - began < 1
 
 
 def test_waiting_costs_next_to_nothing(log):
     process = psutil.Process(log.service.process.pid)
     offset = log.next
+    before, began = sum(process.cpu_times()[:2]), time.monotonic()
+
     with ThreadPoolExecutor(10) as pool:
-        waiting = [pool.submit(log.read_many, offset, 10, 2) for _ in range(10)]
-        wait_until_they_wait(log, 10)
-        before, began = sum(process.cpu_times()[:2]), time.monotonic()
+        assert list(pool.map(lambda _: log.read_many(offset, 10, 2), range(10))) == [[]] * 10
 
-        assert [each.result(CALL_S) for each in waiting] == [[]] * 10
-        used_s, took_s = sum(process.cpu_times()[:2]) - before, time.monotonic() - began
-
+    used_s, took_s = sum(process.cpu_times()[:2]) - before, time.monotonic() - began
     assert used_s < 0.2 * took_s
 
 
@@ -665,11 +654,9 @@ def test_told_to_end_it_ends_though_somebody_waits(folder):
     with Served(folder) as log, ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(log.read_many, 0, 10, 30)
         wait_until_they_wait(log, 1)
-        began = time.monotonic()
 
         assert log.end() == 0
-        assert waiting.result(CALL_S) == []
-        assert time.monotonic() - began < 2
+        assert waiting.result(CALL_S) == []  # what still waited after the 5 s of grace would have been cut
 
 
 # ---- what is kept
@@ -792,7 +779,9 @@ class Ill(Served):
         self._note = folder.parent / f"{folder.name}.ill"
 
     def falls_ill(self, how):
-        self._note.write_text(how)
+        written = self._note.with_suffix(".new")
+        written.write_text(how)
+        written.replace(self._note)  # whole at once: it may just be looked at
 
     def is_well(self):
         self._note.unlink()
@@ -963,7 +952,7 @@ def test_tea_log_appends_each_line_it_is_given(log):
     first = log.next
 
     with process_of_tea_log("append", "--port", log.port, "-", stdin=-1, stdout=-1) as tea:
-        offsets, _ = tea.communicate("\n".join(lines), CALL_S)
+        offsets, _ = tea.communicate("\n".join(lines), END_S)
 
     assert tea.returncode == 0
     assert offsets.split() == [str(offset) for offset in range(first, first + len(lines))]
@@ -979,7 +968,7 @@ def test_tea_log_appends_a_line_as_soon_as_it_comes(log):
         assert tea.stdout.readline() == f"{first}\n"
         assert log.read(first) == b"one"
         tea.stdin.close()
-        assert tea.wait(CALL_S) == 0
+        assert tea.wait(END_S) == 0
 
 
 def test_tea_log_follows_until_ctrl_c(log):
@@ -992,7 +981,7 @@ def test_tea_log_follows_until_ctrl_c(log):
 
         tea.send_signal(signal.SIGINT)
 
-        assert tea.wait(CALL_S) == 0
+        assert tea.wait(END_S) == 0
         assert (tea.stdout.read(), tea.stderr.read()) == ("", "")
 
 
@@ -1013,7 +1002,7 @@ def test_tea_log_serves_until_ctrl_c(folder):
 
         tea.send_signal(signal.SIGINT)
 
-        assert tea.wait(CALL_S) == 0
+        assert tea.wait(END_S) == 0
     assert (status["fsync"], status["data-dir"]) == ("never", str(folder))
 
 

@@ -329,6 +329,7 @@ def test_without_a_load_balancer_surely_nothing_is_done(cluster, through):
 
 
 def test_a_write_that_is_not_answered_in_time_may_have_been_done(cluster, through):
+    through = partial(through, within_s=START_S)
     with ThreadPoolExecutor() as pool:
         with stopped(cluster.load_balancer):
             listed = pool.submit(through, "GET", "/ratings")

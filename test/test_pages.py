@@ -16,11 +16,13 @@ import pytest
 import requests
 from browsing import (
     FAINT_TEXTS,
+    HAS_COME,
     LAPTOP,
     RING_FITS,
     SIZES,
     TEXTS_OUT_OF_FRAME,
     TOO_WIDE_PX,
+    WATCH_FOR,
     Visits,
     expect_state,
     keep_picture,
@@ -120,9 +122,10 @@ def test_a_digest_fills_and_its_records_move_as_dots(visits, rate):
 
     rate(first)
     expect(part(page, "db1")).to_contain_text("digest 1 of 2")
+    page.evaluate(WATCH_FOR, ".dot-gossip")
     rate(second)
 
-    expect(page.locator(".dot-gossip").first).to_be_attached()
+    page.wait_for_function(HAS_COME)
     expect(page.locator(".events")).to_contain_text(second)
 
 
@@ -220,6 +223,7 @@ def test_a_write_shows_its_merge_first_and_its_curl_line_does_the_same(visits, r
 def test_strong_and_weak_reads_stand_beside_each_other(visits, rate):
     rate("read", 2, c0=7)
     page = visits.go("#tea/read")
+    expect(page.locator(".reads .panel")).to_have_count(2)
     strong, weak = page.locator(".reads .panel").all()
 
     page.get_by_role("button", name="Read strongly").click()
@@ -468,7 +472,7 @@ def test_a_trace_is_saved_and_opened_again(visits, rate, tmp_path):
     page.get_by_label("Open a recorded run").set_input_files(tmp_path / "run.json")
     expect(page.get_by_text("A recorded run, from the file run.json")).to_be_visible()
     expect(page.get_by_role("heading", name="The way of of-another-day")).to_be_visible()
-    assert len(rows_of(page)) == len(recorded["events"])
+    expect(page.locator(".diagram .event")).to_have_count(len(recorded["events"]))
 
     (tmp_path / "none.json").write_text("[1, 2]")
     page.get_by_label("Open a recorded run").set_input_files(tmp_path / "none.json")
@@ -595,7 +599,8 @@ def test_every_view_fits_a_phone_a_laptop_and_a_projector(visits, rate):
             page.set_viewport_size({"width": width, "height": height})
             expect(page.locator(ready).first).to_be_visible()
 
-            assert page.evaluate(TOO_WIDE_PX) == 0, f"{name} on a {screen}"
+            # A drawing is made anew for each width.
+            eventually(lambda page=page: page.evaluate(TOO_WIDE_PX) == 0, f"{name} fits a {screen}")
             if name == "ring":
                 page.wait_for_function(RING_FITS)
                 assert page.evaluate(TEXTS_OUT_OF_FRAME) == [], f"{name} on a {screen}"
@@ -684,6 +689,7 @@ def test_the_focus_stays_while_lists_and_tables_are_told_anew(visits, rate):
     page.locator("#tea-name").fill("")
 
     page = visits.go("#ring")
+    expect(page.locator(".ring")).to_be_visible()
     frame = page.get_by_role("region", name="Shards")
     if not frame.is_visible():
         page.get_by_text("The same as tables").click()

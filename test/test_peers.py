@@ -120,11 +120,12 @@ def test_an_answer_without_end_is_cut(monkeypatch):
 
 
 def test_where_nobody_listens_nothing_was_done():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    refusal = r"^db7 at http://127.0.0.1:\d+ cannot be reached: Connection refused$"
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody else can listen there meanwhile
 
-    with pytest.raises(NotReached, match=r"^db7 at http://127.0.0.1:\d+ cannot be reached: Connection refused$"):
-        Peer("db7", "127.0.0.1", port, CALL_S).call("PUT", "/x", b"{}")
+        with pytest.raises(NotReached, match=refusal):
+            Peer("db7", "127.0.0.1", taken.getsockname()[1], CALL_S).call("PUT", "/x", b"{}")
 
 
 def test_one_that_takes_no_connection_was_not_reached():

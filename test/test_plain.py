@@ -47,17 +47,17 @@ def test_our_queue_is_recognised_when_it_takes_a_plain_ones_place(run_folder):
     folder.mkdir()
     with Stage(folder, ndb=2, plain=["q"]) as stage:
         course = stage.begin(digest_length=1)
-        course.put_at(0, "persimmon", 5, {"c0": 1})
-        assert course.status_of(0)["queue-is-plain"] is True
+
+        def takes_it_for(is_plain):
+            course.put_at(0, "persimmon", 5, {"c0": 1})
+            return course.status_of(0)["queue-is-plain"] is is_plain
+
+        eventually(lambda: takes_it_for(True), "the shard speaks to a plain queue")
 
         stage.replace_queue()
 
-        def is_recognised():
-            course.put_at(0, "persimmon", 5, {"c0": 1})
-            return course.status_of(0)["queue-is-plain"] is False
-
-        eventually(is_recognised, "the shard speaks to our queue in batches")
-        assert course.read_at(1, "persimmon")["choices"] == [5]
+        eventually(lambda: takes_it_for(False), "the shard speaks to our queue in batches")
+        eventually(lambda: course.read_at(1, "persimmon")["choices"] == [5], "its neighbour hears of it")
 
 
 CLIENTS, ROUNDS = 16, 5
@@ -82,7 +82,7 @@ def test_a_plain_shard_behind_our_load_balancer_gets_single_calls_however_many_a
         stage.begin(digest_length=1000)
         with Recorder(handed_on_to(stage.layout.db(1))) as shard, ThreadPoolExecutor(CLIENTS) as pool:
             settings = {"port": port, "ndb": 1, "db-base-port": shard.port}
-            lb = python_service("lb", "serverLB.py", port, lambda name: folder / f"{name}-of-plain.log", settings)
+            lb = python_service("lb", "test/patientLB.py", port, lambda name: folder / f"{name}-of-plain.log", settings)
             try:
                 start(lb)
                 began = time.monotonic()

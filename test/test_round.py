@@ -4,7 +4,7 @@ import pytest
 from harness import CALL_S, eventually, stopped
 from shardparts import sibling, value_of
 
-from emporium import wire
+from emporium import redisconnection, wire
 from emporium.antientropy import round_with
 from emporium.failures import NotReached
 from emporium.fence import Fence, Note
@@ -48,8 +48,15 @@ class Away:
 
 
 @pytest.fixture
-def two(ground, tmp_path):
+def deadline_s():
+    """For how long Redis is waited for: it syncs to a disk that others may keep busy."""
+    return CALL_S
+
+
+@pytest.fixture
+def two(ground, tmp_path, monkeypatch, deadline_s):
     """Two replicas that hold nothing yet."""
+    monkeypatch.setattr(redisconnection, "DEADLINE_S", deadline_s)
     replicas = []
     for index in range(2):
         with ground.redis(index) as by_hand:
@@ -119,6 +126,7 @@ def test_two_that_have_met_have_nothing_more_to_exchange(two):
     assert near.exchanges == 0
 
 
+@pytest.mark.parametrize("deadline_s", [1])
 def test_a_change_that_redis_did_not_confirm_is_compared_all_the_same(two, redis_service, monkeypatch):
     """It may have been made: that the value is still the old one is not to be counted on."""
     mine, other = two

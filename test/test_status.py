@@ -1,11 +1,14 @@
 """What ./tea status makes of what the services tell of themselves, whoever wrote them."""
 
 import json
+import os
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
 
 from emporium import running, statustable
+from emporium.ports import Ports
 
 
 @contextmanager
@@ -36,7 +39,7 @@ def server_that_tells(status):
 def row_of(status):
     """The row of a shard that tells this."""
     with server_that_tells(status) as service:
-        [row] = running.ask_all(running.Note(1, 0.0, 2500, 1, "var", [service]))
+        [row] = running.ask_all(running.Note(1, "long ago", 2500, 1, "var", [service]))
     return row
 
 
@@ -100,3 +103,14 @@ def test_a_service_that_tells_something_else_under_these_names_spoils_no_table()
     assert all("\n" not in line for line in lines)
     assert "first" in lines[1]
     assert "long" in lines[1]
+
+
+def test_a_cluster_is_found_though_the_clock_of_the_machine_was_set(monkeypatch, tmp_path):
+    """Of a process the system knows the time since the machine was started, and all else by the clock."""
+    monkeypatch.setattr(running, "NOTES", tmp_path)
+    cluster = SimpleNamespace(layout=Ports(2500), ndb=1, services=[])
+
+    with running.noted(cluster, tmp_path):
+        monkeypatch.setattr("psutil._pslinux.boot_time", lambda: 0.0)
+
+        assert running.find(2500).pid == os.getpid()
