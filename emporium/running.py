@@ -45,7 +45,7 @@ class Note(msgspec.Struct):
     """What `./tea up` notes of its cluster."""
 
     pid: int
-    born: float  # the launcher's start time, in seconds since the epoch
+    born: int  # when the launcher started, as `born` tells it
     port_base: int
     ndb: int
     data: str
@@ -77,10 +77,9 @@ def noted(cluster, data, lab=None):
 
 
 def _write_note(path, cluster, data, lab):
-    me = psutil.Process()
     note = Note(
-        me.pid,
-        me.create_time(),
+        os.getpid(),
+        born(os.getpid()),
         cluster.layout.base,
         cluster.ndb,
         str(data),
@@ -175,10 +174,21 @@ def _ask_ours(service):
 
 def _is_alive(note):
     try:
-        launcher = psutil.Process(note.pid)
-        return launcher.create_time() == note.born and launcher.status() != psutil.STATUS_ZOMBIE
+        return born(note.pid) == note.born and psutil.Process(note.pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def born(pid):
+    """When a process started, in clock ticks since the machine did. Raises psutil.NoSuchProcess.
+
+    psutil makes a time of day of it, which is another one after somebody has set the clock.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise psutil.NoSuchProcess(pid) from error
+    return int(stat.rpartition(b")")[2].split()[19])  # behind the name in brackets, which may hold anything
 
 
 def wait_for_end(note, timeout_s):

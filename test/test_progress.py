@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 import msgspec
-import psutil
 import pytest
 from teacommand import TEA
 from terminal import Terminal
@@ -95,7 +94,7 @@ def test_a_cluster_that_takes_its_time_to_end_is_waited_for_before_everybodys_ey
     note = running.NOTES / f"{launcher.pid}.json"
     try:
         launcher.send_signal(signal.SIGSTOP)
-        born = psutil.Process(launcher.pid).create_time()
+        born = running.born(launcher.pid)
         note.parent.mkdir(parents=True, exist_ok=True)
         note.write_bytes(msgspec.json.encode(running.Note(launcher.pid, born, base, 1, str(tmp_path), [])))
         with Terminal([*TEA, "down", "--port-base", str(base)]) as terminal:

@@ -1,11 +1,16 @@
 """What ./tea status makes of what the services tell of themselves, whoever wrote them."""
 
 import json
+import os
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
+
+import psutil
 
 from emporium import running, statustable
+from emporium.ports import Ports
 
 
 @contextmanager
@@ -36,7 +41,7 @@ def server_that_tells(status):
 def row_of(status):
     """The row of a shard that tells this."""
     with server_that_tells(status) as service:
-        [row] = running.ask_all(running.Note(1, 0.0, 2500, 1, "var", [service]))
+        [row] = running.ask_all(running.Note(1, 0, 2500, 1, "var", [service]))
     return row
 
 
@@ -79,6 +84,18 @@ def test_programs_get_what_the_shard_told_as_it_is():
         name: GUARDED[name] for name in running.TOLD_BY_SHARDS
     }
     assert json.loads(running.write_json([row])) == {"services": [row]}
+
+
+def test_a_cluster_is_found_also_after_the_clock_was_set(tmp_path, monkeypatch):
+    """As it is on a virtual machine that has stood still for a while: then it has started at another time of day."""
+    monkeypatch.setattr(running, "NOTES", tmp_path)
+    cluster = SimpleNamespace(layout=Ports(), ndb=1, services=[])
+    booted = psutil.boot_time()
+
+    with running.noted(cluster, "var"):
+        monkeypatch.setattr("psutil._pslinux.boot_time", lambda: booted + 3)
+
+        assert [note.pid for note in running.find_all()] == [os.getpid()]
 
 
 def test_what_a_plain_server_does_not_tell_is_blank():
