@@ -8,11 +8,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 import pytest
 import requests
-from harness import Course, assert_reads, eventually, is_alive
+from harness import MEMORY, Course, assert_reads, eventually, is_alive
 from test_stories import COURSE_STORIES
 
 from bench import clusters, floors, growth, processes, threads, throughput, wrk
@@ -31,6 +34,20 @@ SAID_BY_WRK = """Running 1s test @ http://127.0.0.1:2500
 {"requests": 300, "duration_us": 1500000, "p50_us": 8100, "p99_us": 29500, "max_us": 31000, "connect": 0, "read": 2, \
 "write": 1, "status": 30, "timeout": 4}
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_memory():
+    """No figure counts here, and a disk that others keep busy makes requests fail."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clusters, "new_folder", new_folder)
+        yield
+
+
+@contextmanager
+def new_folder():
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="module")
