@@ -5,14 +5,16 @@ and what is done together at shard 1, each time with the same values stored, so 
 """
 
 import json
+import re
 import select
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from urllib.parse import quote
 
 import pytest
+import requests
 from asking import CHUNKED, ask, assert_answers, assert_problem, padded
-from harness import JSON, UNRATED, Stage, eventually, start, stopped, unread_bytes
+from harness import CALL_S, JSON, UNRATED, Stage, eventually, start, stopped
 from rawclient import Request, connect, read_answers
 from recorder import Recorder, handed_on_to
 
@@ -407,7 +409,12 @@ class Door:
         eventually(lambda: self.calls, "the first is sent")
         for operation in others:
             clients.ask(operation)
-        eventually(lambda: unread_bytes(self.service) == 0, "the load balancer has taken all requests in")
+        eventually(lambda: self.waiting() == 1 + len(others), "the load balancer has taken all requests in")
+
+    def waiting(self):
+        """How many requests wait for the shard, to be sent or to be answered."""
+        told = requests.get(f"{self.service.url}/metrics", timeout=CALL_S).text
+        return float(re.search(r'^tea_shard_requests_waiting\{shard="db0"\} (\S+)$', told, re.MULTILINE)[1])
 
 
 @contextmanager
