@@ -455,23 +455,19 @@ SENSELESS = {
 
 
 def test_whatever_a_shard_answers_the_load_balancer_lives_and_says_so(course, tmp_path):
-    port = Ports.find_free(1).lb
     answers = [None]
-    with Recorder(lambda *_call: answers[-1]) as recorder:
-        settings = {"port": port, "ndb": 1, "db-base-port": recorder.port}
-        service = python_service("lb", "serverLB.py", port, lambda name: tmp_path / f"{name}.log", settings)
-        try:
-            start(service)
-            for what, senseless in SENSELESS.items():
-                answers.append(senseless)
-                answer = ask(port, "GET", "/rating/assam")
-                # One that no HTTP client can make sense of counts as no answer at all.
-                assert answer.status == 502 or (senseless[0] < 100 and answer.status == 503), what
-            odd = {"X-Merge": "st\xe9red", "Retry-After": "soon"}
-            answers.append((200, odd, b'{"rating":3,"choices":[3],"clocks":[{"c0":1}]}'))
-            answer = ask(port, "GET", "/rating/assam")
-        finally:
-            stop_these([service])
+    with (
+        Recorder(lambda *_call: answers[-1]) as recorder,
+        patient_balancer(tmp_path, ndb=1, **{"db-base-port": recorder.port}) as service,
+    ):
+        for what, senseless in SENSELESS.items():
+            answers.append(senseless)
+            answer = ask(service.port, "GET", "/rating/assam")
+            # One that no HTTP client can make sense of counts as no answer at all.
+            assert answer.status == 502 or (senseless[0] < 100 and answer.status == 503), what
+        odd = {"X-Merge": "st\xe9red", "Retry-After": "soon"}
+        answers.append((200, odd, b'{"rating":3,"choices":[3],"clocks":[{"c0":1}]}'))
+        answer = ask(service.port, "GET", "/rating/assam")
 
     assert answer.status == 200
     assert not odd.keys() & answer.headers.keys()
