@@ -13,6 +13,7 @@ import termios
 import threading
 import time
 import tty
+from collections import deque
 from contextlib import contextmanager, suppress
 from datetime import datetime
 
@@ -161,7 +162,7 @@ class _Watcher:
 
     def __init__(self, looks, every_s, woken):
         self._looks, self._every_s, self._woken = looks, every_s, woken
-        self._state = None
+        self._states = deque(maxlen=1)  # the newest, unless it was taken
         self._failure = None
         self._is_told_to_stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
@@ -176,13 +177,14 @@ class _Watcher:
         """The newest state that was not taken yet, or None. Raises what went wrong when it was looked."""
         if self._failure is not None:
             raise self._failure
-        state, self._state = self._state, None
-        return state
+        with suppress(IndexError):
+            return self._states.pop()
+        return None
 
     def _run(self):
         while not self._is_told_to_stop.wait(self._every_s):
             try:
-                self._state = self._looks()
+                self._states.append(self._looks())
             except Exception as error:  # noqa: BLE001 - of a bug, which the other thread is to raise, not a stale table
                 self._failure = error
             self._woken.wake("look")

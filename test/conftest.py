@@ -15,7 +15,7 @@ pytest.register_assert_rewrite("harness")
 
 import lanes
 import prepared
-from harness import CALL_S, Stage, course_ports_trouble, new_run_folder
+from harness import CALL_S, MEMORY, Stage, course_ports_trouble, new_run_folder
 from options import OPTIONS
 from sharing import or_skip
 
@@ -201,7 +201,7 @@ def chance(request):
 @pytest.fixture
 def quick_path():
     """A fresh folder, in memory where the system offers that: for tests of files that lose no power."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         yield Path(folder)
 
 

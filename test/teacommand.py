@@ -10,6 +10,7 @@ from emporium import running
 from emporium.environment import ROOT
 from emporium.ports import Ports
 
+OPEN_S = 40  # the services of a cluster have 20 s to answer, and its shards 5 s to serve
 TEA = [sys.executable, str(ROOT / "tea")]
 
 
@@ -45,7 +46,7 @@ class Up:
             assert self.process.poll() is None, self.said()
             return "Try:" in self.said()
 
-        eventually(is_open, "the cluster is open", within_s=20)
+        eventually(is_open, "the cluster is open", OPEN_S)
         self.pids = [service["pid"] for service in self.services()]
         return self
 

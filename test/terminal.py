@@ -11,6 +11,8 @@ import threading
 import pyte
 from harness import eventually
 
+LAST = b"\0"  # it shows nothing
+
 
 class Terminal:
     """The command on a terminal of its own, of this size. `raw` are all bytes that it has written there."""
@@ -49,6 +51,13 @@ class Terminal:
         os.close(self._theirs)
         self._reader.join(5)
         os.close(self._ours)
+
+    def wait_for_end(self, within_s=20):
+        """The exit code of the command; by then all that it has written has been read."""
+        code = self.process.wait(within_s)
+        os.write(self._theirs, LAST)  # what was written before comes before it
+        eventually(lambda: self.raw.endswith(LAST), "all is read")
+        return code
 
     @property
     def lines(self):

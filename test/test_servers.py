@@ -185,7 +185,7 @@ def test_a_port_in_the_environment_overrides_the_setting(program, started, tmp_p
 
     with subprocess.Popen(command, env={"PORT": str(port)}, stderr=subprocess.DEVNULL) as process:
         try:
-            eventually(lambda: answers(port), f"{program} answers on {port}")
+            eventually(lambda: answers(port), f"{program} answers on {port}", within_s=20)
         finally:
             process.terminate()
 

@@ -1,5 +1,6 @@
 """The fault proxy: what each of its modes does to a client and a server that talk through it."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -12,9 +13,10 @@ from harness import eventually
 
 from emporium.ports import Ports
 from emporium.storm.links import Links, Proxy, ProxyFailed
-from emporium.storm.proxy import DELAY, DROP, HALF_OPEN, PASS, RESET
+from emporium.storm.proxy import DELAY, DROP, HALF_OPEN, PASS, RESET, Link
 
 LINK = "db0>q"
+NO_SERVER = 1  # a port on which nothing listens, ever
 SOON_S = 10
 SILENT_S = 0.2  # for what would otherwise come at once
 
@@ -202,6 +204,23 @@ def test_a_link_refuses_connections_as_long_as_nobody_listens_behind_it(link):
     server.begin()
     eventually(lambda: not is_refused(port), "and taken again")
     assert proxy.set(LINK) == 0
+
+
+def test_who_looks_for_a_target_can_be_told_to_end_at_any_moment():
+    """Else the proxy, which waits for that when it ends, may have to be killed."""
+
+    async def ends_after(steps):
+        link = Link(port, NO_SERVER)
+        looking = asyncio.create_task(link._target_listens())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        was_looking = looking.cancel()
+        [outcome] = await asyncio.gather(looking, return_exceptions=True)
+        link._listener.close()
+        return isinstance(outcome, asyncio.CancelledError) == was_looking
+
+    port = Ports.find_free(1).q
+    assert [steps for steps in range(10) if not asyncio.run(ends_after(steps))] == []
 
 
 def test_every_link_has_a_port_of_its_own_and_the_services_count_from_its_base():

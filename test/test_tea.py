@@ -8,14 +8,15 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 
 import psutil
 import pytest
 import redis
 import requests
 from asking import ask
-from harness import deadline_in, eventually, is_alive
-from teacommand import TEA, Up, tea
+from harness import eventually, is_alive
+from teacommand import OPEN_S, TEA, Up, tea
 
 import serverLB
 from emporium import command, running
@@ -87,7 +88,9 @@ def test_gossip_that_waits_outlives_a_cluster_that_is_killed(tmp_path):
 
     with Up(tmp_path / "data", layout=base) as up:
         up.wait_until_open()
-        assert ask(base.db(0), "GET", "/rating/persimmon").body["choices"] == [3]
+        eventually(
+            lambda: ask(base.db(0), "GET", "/rating/persimmon").body.get("choices") == [3], "db0 has heard of it"
+        )
 
 
 def test_a_second_signal_ends_a_hanging_cluster_at_once(tmp_path):
@@ -100,7 +103,7 @@ def test_a_second_signal_ends_a_hanging_cluster_at_once(tmp_path):
         eventually(lambda: "once more ends everything" in up.said(), "the first is heard")
         up.process.send_signal(signal.SIGINT)
 
-        assert up.process.wait(4) == 0
+        assert up.process.wait(20) == 0
         assert up.all_are_gone()
 
 
@@ -110,7 +113,7 @@ def test_up_says_where_everything_is_and_how_to_try_it(open_tea):
     assert f"lb   http://127.0.0.1:{open_tea.layout.lb}" in said
     assert f"r1   redis://127.0.0.1:{open_tea.layout.redis(1)}" in said
     assert len(re.findall(r"^  curl ", said, re.MULTILINE)) == 3
-    assert re.search(r"^ +q \| .* q listens on", said, re.MULTILINE)
+    eventually(lambda: re.search(r"^ +q \| .* q listens on", open_tea.said(), re.MULTILINE), "q's log is shown")
 
 
 def test_what_is_answered_is_on_the_disk(open_tea):
@@ -214,12 +217,12 @@ def test_a_cluster_whose_output_nobody_reads_goes_on_and_stops_in_order(tmp_path
     with Up(tmp_path / "data", output=writer, extra=["--no-restart"]) as up:
         os.close(writer)
         os.close(reader)
-        eventually(lambda: len(up.services()) == 6, "the cluster is open")
+        eventually(lambda: len(up.services()) == 6, "the cluster is open", OPEN_S)
         [shard] = [service["pid"] for service in up.services() if service["name"] == "db1"]
         os.kill(shard, signal.SIGKILL)
         eventually(lambda: not is_alive(shard), "the shard is dead")
 
-        assert sum(service["up"] for service in up.services()) == 5
+        eventually(lambda: sum(service["up"] for service in up.services()) == 5, "the others serve")
         up.process.send_signal(signal.SIGTERM)
 
         assert up.process.wait(20) == 0
@@ -273,8 +276,11 @@ def test_a_service_that_dies_without_restarts_is_named_and_the_others_go_on(tmp_
         os.kill(shard["pid"], signal.SIGKILL)
 
         eventually(lambda: "db1 ended by SIGKILL" in up.said(), "the death is told")
-        states = {service["name"]: service["up"] for service in up.services()}
-        assert states == {"r0": True, "r1": True, "q": True, "db0": True, "db1": False, "lb": True}
+
+        def those_up():
+            return [service["name"] for service in up.services() if service["up"]]
+
+        eventually(lambda: those_up() == ["r0", "r1", "q", "db0", "lb"], "the others serve")
         assert [service["pid"] for service in up.services() if service["name"] == "db1"] == [None]
 
 
@@ -282,7 +288,7 @@ def test_names_are_coloured_where_colour_is_wanted(tmp_path):
     with Up(tmp_path / "data", env={**os.environ, "FORCE_COLOR": "1"}) as up:
         up.wait_until_open()
 
-        assert "\x1b[33m   q |\x1b[0m" in up.said()
+        eventually(lambda: "\x1b[33m   q |\x1b[0m" in up.said(), "q's log is shown")
 
 
 def test_logs_are_rotated(tmp_path, capsys):
@@ -454,18 +460,19 @@ def test_status_as_json_names_the_processes_that_serve(open_tea):
     assert all(service["up"] for service in services.values())
 
 
-def test_status_answers_while_services_hang(open_tea, tea_here):
-    """They are asked side by side: one after another, three that hang would take three times ASK_S."""
+def test_status_answers_while_services_hang(open_tea, tea_here, monkeypatch):
+    """They are asked side by side: none waits until another one has answered, or has not."""
     by_name = {service["name"]: service["pid"] for service in open_tea.services()}
     hanging = [by_name["db0"], by_name["r1"], by_name["q"]]
+    at_once, ask_one = threading.Barrier(len(by_name)), running._ask
+    monkeypatch.setattr(running, "_ask", lambda service: at_once.wait(20) >= 0 and ask_one(service))
+    monkeypatch.setattr(running, "ASK_S", 3.0)  # so that those that do not hang answer in time on a busy machine, too
     try:
         for pid in hanging:
             os.kill(pid, signal.SIGSTOP)
-        deadline = deadline_in(3 * running.ASK_S)
 
         said = tea_here("status", "--json", *open_tea.base).stdout
 
-        assert deadline_in(0) < deadline
         services = {service["name"]: service for service in json.loads(said)["services"]}
         assert {name for name, service in services.items() if not service["up"]} == {"db0", "r1", "q"}
         assert services["db0"]["pid"] == by_name["db0"]

@@ -8,18 +8,21 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 import pytest
 import requests
-from harness import Course, assert_reads, eventually, is_alive
+from harness import MEMORY, Course, assert_reads, eventually, is_alive
 from test_stories import COURSE_STORIES
 
 from bench import clusters, floors, growth, processes, threads, throughput, wrk
 from bench.report import exit_code
 from bench.throughput import ALONE, BASELINE, CLIENTS, FEW, MANY, OURS, Run
 from bench.wrk import KINDS, Load, Teas
-from emporium import redisbinary
+from emporium import ports, redisbinary
 from emporium.environment import ROOT, SetupFailed
 from emporium.service import stop_these
 
@@ -31,6 +34,20 @@ SAID_BY_WRK = """Running 1s test @ http://127.0.0.1:2500
 {"requests": 300, "duration_us": 1500000, "p50_us": 8100, "p99_us": 29500, "max_us": 31000, "connect": 0, "read": 2, \
 "write": 1, "status": 30, "timeout": 4}
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_memory():
+    """No figure counts here, and a disk that others keep busy makes requests fail."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clusters, "new_folder", new_folder)
+        yield
+
+
+@contextmanager
+def new_folder():
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="module")
@@ -303,6 +320,8 @@ def test_another_load_balancer_leads_to_the_same_shards(ours):
 
 
 COMMAND = [sys.executable, str(ROOT / "tea"), "bench"]
+# A process that finds its own ports might find one of the other lane's, whose server has just been killed there.
+ON_PORTS_OF_OURS = "import sys; from emporium import command, ports; ports.FREE_BASES = "
 
 
 def test_floors_run_from_end_to_end(tool, redis_benchmark, bench):
@@ -345,7 +364,9 @@ def test_without_wrk_it_says_so_and_fails(tmp_path):
 
 def test_interrupted_it_leaves_no_process(tool, tmp_path):
     with open(tmp_path / "said", "w") as said:
-        running = subprocess.Popen([*COMMAND, "--only", "throughput", "--quick"], stdout=said, stderr=said)
+        command = [sys.executable, "-c", f"{ON_PORTS_OF_OURS}{ports.FREE_BASES}; sys.exit(command.main())", "bench"]
+        command += ["--only", "throughput", "--quick"]
+        running = subprocess.Popen(command, stdout=said, stderr=said, cwd=ROOT)
     try:
         eventually(lambda: "warming up" in (tmp_path / "said").read_text(), "it is loading", within_s=60)
         services = psutil.Process(running.pid).children(recursive=True)

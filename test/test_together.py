@@ -5,14 +5,16 @@ and what is done together at shard 1, each time with the same values stored, so 
 """
 
 import json
+import re
 import select
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from urllib.parse import quote
 
 import pytest
+import requests
 from asking import CHUNKED, ask, assert_answers, assert_problem, padded
-from harness import JSON, UNRATED, Stage, eventually, start, stopped, unread_bytes
+from harness import CALL_S, JSON, UNRATED, Stage, eventually, start, stopped
 from rawclient import Request, connect, read_answers
 from recorder import Recorder, handed_on_to
 
@@ -407,7 +409,12 @@ class Door:
         eventually(lambda: self.calls, "the first is sent")
         for operation in others:
             clients.ask(operation)
-        eventually(lambda: unread_bytes(self.service) == 0, "the load balancer has taken all requests in")
+        eventually(lambda: self.waiting() == 1 + len(others), "the load balancer has taken all requests in")
+
+    def waiting(self):
+        """How many requests wait for the shard, to be sent or to be answered."""
+        told = requests.get(f"{self.service.url}/metrics", timeout=CALL_S).text
+        return float(re.search(r'^tea_shard_requests_waiting\{shard="db0"\} (\S+)$', told, re.MULTILINE)[1])
 
 
 @contextmanager
@@ -448,23 +455,19 @@ SENSELESS = {
 
 
 def test_whatever_a_shard_answers_the_load_balancer_lives_and_says_so(course, tmp_path):
-    port = Ports.find_free(1).lb
     answers = [None]
-    with Recorder(lambda *_call: answers[-1]) as recorder:
-        settings = {"port": port, "ndb": 1, "db-base-port": recorder.port}
-        service = python_service("lb", "serverLB.py", port, lambda name: tmp_path / f"{name}.log", settings)
-        try:
-            start(service)
-            for what, senseless in SENSELESS.items():
-                answers.append(senseless)
-                answer = ask(port, "GET", "/rating/assam")
-                # One that no HTTP client can make sense of counts as no answer at all.
-                assert answer.status == 502 or (senseless[0] < 100 and answer.status == 503), what
-            odd = {"X-Merge": "st\xe9red", "Retry-After": "soon"}
-            answers.append((200, odd, b'{"rating":3,"choices":[3],"clocks":[{"c0":1}]}'))
-            answer = ask(port, "GET", "/rating/assam")
-        finally:
-            stop_these([service])
+    with (
+        Recorder(lambda *_call: answers[-1]) as recorder,
+        patient_balancer(tmp_path, ndb=1, **{"db-base-port": recorder.port}) as service,
+    ):
+        for what, senseless in SENSELESS.items():
+            answers.append(senseless)
+            answer = ask(service.port, "GET", "/rating/assam")
+            # One that no HTTP client can make sense of counts as no answer at all.
+            assert answer.status == 502 or (senseless[0] < 100 and answer.status == 503), what
+        odd = {"X-Merge": "st\xe9red", "Retry-After": "soon"}
+        answers.append((200, odd, b'{"rating":3,"choices":[3],"clocks":[{"c0":1}]}'))
+        answer = ask(service.port, "GET", "/rating/assam")
 
     assert answer.status == 200
     assert not odd.keys() & answer.headers.keys()

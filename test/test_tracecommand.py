@@ -78,9 +78,9 @@ def test_gossip_is_followed_to_the_neighbour(open_tea, trace):
     told = told_of(trace("bancha", "--last")[1])
     [primary] = [what.removeprefix("sent to ") for _, what in told if what.startswith("sent to")]
     neighbour = 1 - int(primary[2:])
-    ask(open_tea.layout.db(neighbour), "GET", "/rating/bancha")  # it takes the gossip that waits for it
 
     def heard():
+        ask(open_tea.layout.db(neighbour), "GET", "/rating/bancha")  # it takes the gossip that waits for it
         return [what for name, what in told_of(trace("bancha", "--last")[1]) if name == f"db{neighbour}"]
 
     eventually(lambda: any(f"heard on channel {primary}" in what for what in heard()), "the neighbour has heard of it")
@@ -136,10 +136,10 @@ def test_the_logs_show_a_tea_on_its_way_from_process_to_process_side_by_side(ope
     monkeypatch.setenv("COLUMNS", "150")
     put(open_tea, "fannings", 3, c0=5)
     put(open_tea, "gunpowder", 3, c0=5)
-    for index in range(2):
-        ask(open_tea.layout.db(index), "GET", "/rating/fannings")  # the other one takes the gossip
 
     def shown():
+        for index in range(2):
+            ask(open_tea.layout.db(index), "GET", "/rating/fannings")  # the other one takes the gossip
         capsys.readouterr()
         names = "lb,db0,db1,q"
         assert command.main(["logs", "--columns", "--key", "fannings", "--service", names, *open_tea.base]) == 0

@@ -3,12 +3,14 @@
 import json
 import re
 import subprocess
+import tempfile
 import threading
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 import requests
-from harness import CALL_S, eventually, gone, stopped
+from harness import CALL_S, MEMORY, eventually, gone, stopped
 
 from emporium import redisbinary
 from emporium.cluster import Cluster, guarded_options
@@ -79,10 +81,11 @@ def services_of(state):
 def view(run_folder):
     folder = run_folder / "view"
     folder.mkdir()
-    made = View(folder, lambda name: folder / f"{name}.log")
-    with made.cluster:
-        assert made.cluster.wait_until_ready(10)
-        yield made
+    with tempfile.TemporaryDirectory(dir=MEMORY) as stored:
+        made = View(Path(stored), lambda name: folder / f"{name}.log")
+        with made.cluster:
+            assert made.cluster.wait_until_ready(20)
+            yield made
 
 
 @contextmanager

@@ -22,6 +22,13 @@ def open_tea(tmp_path_factory):
         yield up.wait_until_open()
 
 
+@pytest.fixture
+def patient(monkeypatch):
+    """What is looked at in this process is never slow, however busy the machine is."""
+    monkeypatch.setattr("emporium.view.asked.SLOW_MS", 60_000)
+    monkeypatch.setattr("emporium.view.ring.ASK_S", 30.0)
+
+
 def watching(up, *words, **options):
     """`./tea watch` on a terminal."""
     return Terminal([*TEA, "watch", "--every", "0.2", *up.base, *words], **options)
@@ -30,7 +37,7 @@ def watching(up, *words, **options):
 # ---- elsewhere than on a terminal
 
 
-def test_a_pipe_gets_one_plain_table(open_tea, capsys):
+def test_a_pipe_gets_one_plain_table(open_tea, capsys, patient):
     assert command.main(["watch", *open_tea.base]) == 0
 
     heading, *rows = capsys.readouterr().out.splitlines()
@@ -40,7 +47,7 @@ def test_a_pipe_gets_one_plain_table(open_tea, capsys):
     assert "\x1b" not in heading + "".join(rows)
 
 
-def test_a_pipe_gets_as_many_tables_as_are_asked_for(open_tea, capsys):
+def test_a_pipe_gets_as_many_tables_as_are_asked_for(open_tea, capsys, patient):
     assert command.main(["watch", "--every", "0.1", "--count", "3", *open_tea.base]) == 0
 
     said = capsys.readouterr().out
@@ -48,7 +55,7 @@ def test_a_pipe_gets_as_many_tables_as_are_asked_for(open_tea, capsys):
     assert said.count("2 of 2 shards serve") == 3
 
 
-def test_requests_a_second_are_told_from_the_second_look_on(open_tea, capsys):
+def test_requests_a_second_are_told_from_the_second_look_on(open_tea, patient):
     look = ringstate.Looker(open_tea.note())
     look()
 
@@ -78,7 +85,7 @@ def test_ctrl_c_and_q_end_it_and_the_terminal_is_as_before(open_tea):
 
 def test_it_draws_over_itself_without_wiping_the_screen(open_tea):
     with watching(open_tea, "--count", "4") as terminal:
-        assert terminal.process.wait(30) == 0
+        assert terminal.wait_for_end() == 0
         eventually(terminal.is_as_before, "the terminal is as it was")
 
     assert b"\x1b[2J" not in terminal.raw
@@ -87,7 +94,7 @@ def test_it_draws_over_itself_without_wiping_the_screen(open_tea):
 
 def test_no_color_takes_the_colour_and_leaves_the_words(open_tea):
     with watching(open_tea, "--count", "2", NO_COLOR="1") as terminal:
-        assert terminal.process.wait(30) == 0
+        assert terminal.wait_for_end() == 0
         eventually(terminal.is_as_before, "the terminal is as it was")
 
     assert b"db1" in terminal.raw

@@ -100,7 +100,8 @@ class Link:
             asking.transport.resume_reading()  # into the void
             return
         try:
-            await asyncio.wait_for(loop.create_connection(lambda: End(self, asking), "127.0.0.1", self.target), REACH_S)
+            async with asyncio.timeout(REACH_S):
+                await loop.create_connection(lambda: End(self, asking), "127.0.0.1", self.target)
         except (OSError, TimeoutError):
             self._reset(asking, counts=False)
             self.look_for_target()
@@ -122,9 +123,9 @@ class Link:
         with socket.socket() as probe:
             probe.setblocking(False)
             try:
-                await asyncio.wait_for(
-                    asyncio.get_running_loop().sock_connect(probe, ("127.0.0.1", self.target)), REACH_S
-                )
+                # Not wait_for, which forgets that the task is cancelled when the answer comes at the same moment.
+                async with asyncio.timeout(REACH_S):
+                    await asyncio.get_running_loop().sock_connect(probe, ("127.0.0.1", self.target))
             except ConnectionRefusedError:
                 return False
             except (OSError, TimeoutError):  # it is there, and has no time
