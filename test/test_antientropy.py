@@ -5,7 +5,7 @@ import json
 
 import pytest
 from asking import ask, assert_problem
-from guardedring import GuardedRing
+from guardedring import PROMISED_S, GuardedRing
 from harness import eventually, start
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -112,7 +112,7 @@ def test_a_shard_that_was_away_learns_what_it_missed_though_the_queue_lost_it(ri
             ring.must_put(ring.tea_of(0, f"away-{i}"), i, c0=1)
         ask(ring.layout.q, "DELETE", "/clear")
 
-    ring.wait_until_equal()
+    ring.wait_until_equal(PROMISED_S)
 
 
 def test_the_others_meet_while_one_is_dead(ring):
