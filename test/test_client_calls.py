@@ -292,6 +292,24 @@ def test_an_endless_answer_is_given_up(head, words, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda store: store.get(None), TypeError, "a tea's name is a str, not None"),
+        (lambda store: store.delete(5), TypeError, "a tea's name is a str, not 5"),
+        (lambda store: store.put("x", 3, {"c0": 1}), TypeError, "a clock is a VectorClock, as VectorClock.fromDict"),
+        (lambda store: store.get("x", deadline_s=float("nan")), ValueError, "not NaN"),
+        (lambda store: store.list(deadline_s=float("nan")), ValueError, "not NaN"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_words_before_anything_is_sent(call, error, words):
+    with ScriptedServer(OK_READ) as server, TeaStore(server.url) as store:
+        with pytest.raises(error, match=words):
+            call(store)
+
+        assert server.asked == []
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "",

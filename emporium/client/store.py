@@ -1,6 +1,7 @@
 """TeaStore: what a program can do with the store."""
 
 import json
+import math
 import re
 import threading
 import time
@@ -145,7 +146,7 @@ class TeaStore:
 
     def list(self, *, deadline_s: float | None = None, request_id: str | None = None) -> Listing:
         """All teas, at most about 10,000."""
-        ends = time.monotonic() + (LIST_S if deadline_s is None else deadline_s)
+        ends = _from_now(LIST_S if deadline_s is None else deadline_s)
         given = self._calls.call("GET", "/ratings", ends, _id(request_id), answer_s=LIST_S)
         with _understood(given):
             return values.read_listing(given.body, given.request_id)
@@ -159,7 +160,7 @@ class TeaStore:
     # ---- underneath
 
     def _ends(self, deadline_s: float | None) -> float:
-        return time.monotonic() + (self.deadline_s if deadline_s is None else deadline_s)
+        return _from_now(self.deadline_s if deadline_s is None else deadline_s)
 
     def _read(
         self, tea: str, ends: float, request_id: str, weak: bool = False, seen: VectorClock | None = None
@@ -176,6 +177,8 @@ class TeaStore:
 
     def _write(self, tea: str, rating: Rating, clock: VectorClock, ends: float, request_id: str) -> tuple[Written, int]:
         """The Written, and with how many tries."""
+        if not isinstance(clock, VectorClock):
+            raise TypeError(f"a clock is a VectorClock, as VectorClock.fromDict makes it of a dict, not {clock!r}")
         clock = VectorClock.fromDict(clock.asDict())  # the caller may go on with the given one
         try:
             body = _json({"rating": rating, "clock": clock.asDict()})
@@ -208,6 +211,12 @@ def _understood(given: Given) -> Iterator[None]:
         yield
     except ValueError as error:
         raise BadAnswer(f"this is not how a tea store answers: {error}", 200, given.request_id) from error
+
+
+def _from_now(deadline_s: float) -> float:
+    if math.isnan(deadline_s):
+        raise ValueError("a deadline is a number of seconds, not NaN, which is never over")
+    return time.monotonic() + deadline_s
 
 
 def _id(request_id: str | None) -> str:
