@@ -103,7 +103,15 @@ class Recovery:
             self._shard.store.end_recovery()
             failpoints.hit("recovery-ended")
         given_up = f", without {', '.join(sorted(self.without))}" if self.without else ""
-        log.warning("recovered%s: %s", given_up, why, extra={"event": "recovered", "without": sorted(self.without)})
+        teas = len(self._replica.fingerprints)
+        if not teas and not self.without:  # as at the first start of all
+            log.info("%s, nor do the others: it begins with no teas", why, extra={"event": "began-empty"})
+            return
+        log.warning(
+            "recovered %d teas%s: %s",
+            *(teas, given_up, why),
+            extra={"event": "recovered", "teas": teas, "without": sorted(self.without)},
+        )
 
     def _repair(self, teas):
         """Give these teas what the replicas, and what has not been told yet, have of them."""

@@ -20,14 +20,14 @@ TEAS = {"assam": value_of(sibling(3, c0=1)), "chai": value_of(sibling(4, c0=2))}
 
 
 class Successor:
-    """Another shard, which is whole and holds the TEAS. `after[name]` is called once, before that call is answered."""
+    """Another shard, whole, which holds these teas. `after[name]` is called once, before that call is answered."""
 
     name, is_recovering = "db1", False
 
-    def __init__(self, **after):
+    def __init__(self, teas=TEAS, **after):
         self._after = after
         self.held = Replica()
-        for number, tea in enumerate(TEAS, 1):
+        for number, tea in enumerate(teas, 1):
             self.held.learned(tea, f"{number:x}", False)
 
     def compare(self, sums, first):
@@ -111,3 +111,19 @@ def test_a_damaged_tea_that_nobody_else_holds_is_logged_once(recovered, by_hand,
         upkeep.round()
 
     assert caplog.text.count("nobody else holds these damaged teas: ['assam']") == 1
+
+
+@pytest.mark.parametrize(
+    ("teas", "told"),
+    [
+        (TEAS, "WARNING recovered 2 teas: its Redis holds nothing of this shard"),
+        ([], "INFO its Redis holds nothing of this shard, nor do the others: it begins with no teas"),
+    ],
+    ids=["some", "none"],
+)
+def test_what_was_taken_back_is_told_and_nothing_is_amiss_where_there_was_nothing(teas, told, recovered, caplog):
+    caplog.set_level("INFO")
+
+    recovered(Successor(teas))
+
+    assert told in [f"{record.levelname} {record.getMessage()}" for record in caplog.records]
