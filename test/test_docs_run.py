@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from contextlib import ExitStack, contextmanager
+from itertools import count
 
 import pytest
 from doclines import Mistake, is_as_shown, steps_of
@@ -34,6 +35,7 @@ class Reader:
         self.folder = folder
         self.layout = layout
         self.log_port = at(layout, LOG_PORT)
+        self._terminals = count()
         self._environ = {
             **os.environ,
             "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}",
@@ -71,7 +73,8 @@ class Reader:
     @contextmanager
     def beside(self, line):
         """Inside, this line is at work in another terminal. It ends with Ctrl-C, and well."""
-        with open(self.folder / "other-terminal.out", "w+") as out:
+        said = self.folder / f"terminal-{next(self._terminals)}.out"  # its own: others may be at work, too
+        with open(said, "w+") as out:
             command = ["bash", "-c", f"exec {self.moved(line)}"]
             process = subprocess.Popen(command, cwd=self.folder, env=self._environ, stdout=out, stderr=out)
             try:
@@ -82,10 +85,10 @@ class Reader:
                 )
                 if "serve" in line:
                     eventually(lambda: process.poll() is not None or accepts(self.log_port), f"{line} serves", LINE_S)
-                assert process.poll() is None, f"{line} has ended:\n{(self.folder / 'other-terminal.out').read_text()}"
+                assert process.poll() is None, f"{line} has ended:\n{said.read_text()}"
                 yield
                 process.send_signal(signal.SIGINT)
-                assert process.wait(LINE_S) == 0, f"{line}\n{(self.folder / 'other-terminal.out').read_text()}"
+                assert process.wait(LINE_S) == 0, f"{line}\n{said.read_text()}"
             finally:
                 process.kill()
                 process.wait()
