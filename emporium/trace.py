@@ -46,6 +46,7 @@ class Trace:
     """The newest `most` events of a service, numbered from 1. Safe between threads; recording never waits.
 
     life        names this process: the events of another one are counted anew
+    since       from when on all that was recorded is still kept: when this began, or the newest event that is forgotten
     requests    the Pace of those that are chosen here
     unrecorded  how many requests and records were not recorded, as others came at the same time; about, since to count
                 exactly would make threads wait
@@ -59,6 +60,7 @@ class Trace:
         self._unnamed = Pace(UNNAMED_A_S, UNNAMED_SAVED)
         self._most = most
         self._now = now
+        self.since = now()
         self._lock = threading.Lock()
         self._ring = deque()
         self._count = 0
@@ -73,7 +75,9 @@ class Trace:
             self._ring.append(Event(self._count, self._now(), name, tea, request, what, members, weight))
             self._weight += weight
             while len(self._ring) > self._most or self._weight > MOST_WEIGHT:
-                self._weight -= self._ring.popleft().weight
+                oldest = self._ring.popleft()
+                self._weight -= oldest.weight
+                self.since = oldest.at
 
     def has_room_for_unnamed(self):
         """Whether what happens now may be recorded, though nobody says of which request it is. To be asked once."""
@@ -108,6 +112,7 @@ class Trace:
             "next": last or after,
             "newest": self._count,
             "lost": lost,
+            "since": round(self.since, 6),
             "unrecorded": self.unrecorded,
             "events": events,
         }

@@ -59,6 +59,23 @@ def test_the_newest_events_are_kept_and_those_that_are_gone_are_counted():
     assert (answer["lost"], answer["next"]) == (2, 7)
 
 
+def test_it_tells_since_when_all_is_kept():
+    """When the process began, and later when the newest of those events was that are gone."""
+    times = iter(range(100, 200))
+    kept = Trace("db0", 3, now=lambda: next(times))
+    began = kept.read()["since"]
+    for _ in range(3):
+        kept.record("read")
+    assert (began, kept.read()["since"]) == (100, 100)
+
+    kept.record("read")
+    kept.record("read")
+
+    assert kept.read()["since"] == 102
+    assert kept.read(after=4)["since"] == 102
+    assert kept.read()["events"][0]["at"] == 103
+
+
 def test_a_reader_who_goes_on_from_next_sees_each_event_once():
     kept = ring_of_events(7)
     seen, after = [], 0
@@ -297,7 +314,7 @@ def test_a_trace_has_the_name_of_its_service(service):
 
     told = answer.json
     counts = {"next": 0, "newest": 0, "lost": 0, "unrecorded": 0}
-    assert told == {"service": service, "life": told["life"], **counts, "events": []}
+    assert told == {"service": service, "life": told["life"], **counts, "since": told["since"], "events": []}
     assert len(told["life"]) == 16
 
 
