@@ -18,7 +18,7 @@ import msgspec
 from emporium import running, screen, wire
 from emporium.columns import Voices
 from emporium.tracesources import Sources
-from emporium.tracewords import BEGINNINGS, MOST_WRITES, Writes, forget_oldest, is_event, words_of
+from emporium.tracewords import BEGINNINGS, MOST_WRITES, Writes, forget_oldest, is_event, missing_from, words_of
 from emporium.view import spacetime
 
 SETTLE_S = 0.4  # events are told this late, so that those of all services come in the order of time
@@ -54,12 +54,13 @@ def trace(asked):
     _tell_troubles(sources)
     if sources.are_away:
         return 4
-    if not shown or shown[0]["event"] not in BEGINNINGS:
-        _tell_gaps(sources)
     if asked.last:
-        shown = [event for event in shown if writes.newest and writes.is_of(event, writes.newest)]
-        if not shown:
-            print(f"tea: no write of {asked.tea or asked.request} is kept in the traces", file=sys.stderr)
+        shown = _of_request(shown, writes.newest) if writes.newest else []
+    _tell_gaps(sources, shown)
+    if not shown:
+        waits = "" if asked.last else "; what comes is told"
+        print(f"tea: no write of {asked.tea or asked.request} is kept in the traces{waits}", file=sys.stderr)
+        if asked.last:
             return 3
     try:
         teller = Teller(services_of(note), sys.stdout)
@@ -70,7 +71,7 @@ def trace(asked):
         sources.close()
         if asked.save:
             save(asked.save, asked.tea, shown, note.ndb)
-    return 0
+    return 0 if teller.has_told or asked.seconds is None else 3
 
 
 def _follow(sources, seconds, writes, teller, shown):
@@ -90,6 +91,10 @@ def _follow(sources, seconds, writes, teller, shown):
 def _without_reads(events, writes):
     writes.add(events)
     return [event for event in events if not writes.is_read(event)]
+
+
+def _of_request(events, request):
+    return [event for event in events if event.get("request") == request]
 
 
 def open_recorded(path):
@@ -113,7 +118,7 @@ def save(path, tea, events, ndb):
     """
     writes = Writes()
     writes.add(events)
-    newest = [event for event in events if writes.newest is None or writes.is_of(event, writes.newest)]
+    newest = _of_request(events, writes.newest) if writes.newest else events
     told = spacetime.trace_of(writes.newest, newest, ndb)
     try:
         Path(path).write_bytes(wire.encode({**told, "tea": tea or told["tea"]}))
@@ -122,35 +127,40 @@ def save(path, tea, events, ndb):
 
 
 class Teller:
-    """Prints events as they come."""
+    """Prints events as they come. `has_told`: whether there were any."""
 
     def __init__(self, services, stream):
         self._writes = Writes()
         self._ways = Ways()
         self._voices = Voices(services, stream, TIME_WIDTH, wants_columns=screen.is_terminal(stream))
         self._request = None  # of the write that was told of last
+        self._outside = None  # when the first event happened of those told last, where they name no write
+        self.has_told = False
 
     def tell(self, events):
         self._writes.add(events)
         self._ways.add(events)
         for event in events:
             self._head(event)
-            began = self._writes.began(event)
+            began = self._writes.began(event) if self._outside is None else self._outside
             at = f"{(event['at'] - began) * 1e3:+.3f} ms" if began is not None else "? ms"
             self._voices.say(
                 at.rjust(TIME_WIDTH), screen.printable(event["service"]), words_of(event) + self._ways.to(event)
             )
+            self.has_told = True
         self._voices.flush()
 
     def _head(self, event):
-        """The line above the first event of another write than the last one."""
+        """The line above the first event of another write than the last one, or of those that name none."""
         request = event.get("request")
-        if request is None or request == self._request:
+        if self.has_told and request == self._request:
             return
         self._request = request
+        self._outside = event["at"] if request is None else None
         began = self._writes.began(event) or event["at"]
         when = datetime.fromtimestamp(began).strftime("%H:%M:%S.%f")[:-3]
-        self._voices.note(screen.printable(f"write {request} of {event.get('tea', '?')}, {when}"))
+        what = "outside of recorded writes," if request is None else f"write {request}"
+        self._voices.note(screen.printable(f"{what} of {event.get('tea', '?')}, {when}"))
 
 
 class Ways:
@@ -193,9 +203,17 @@ def _tell_troubles(sources):
         print(f"tea: without {name}: {trouble}", file=sys.stderr)
 
 
-def _tell_gaps(sources):
-    """Why something may be missing."""
-    if sources.lost:
+def _tell_gaps(sources, shown):
+    """Why something may be missing from what is shown."""
+    if missing := missing_from(shown, sources.since):
+        each = [
+            f"{name} {'kept nothing so old' if name in sources.forgetful else 'is a process that began later'}"
+            for name in missing
+        ]
+        print(f"tea: perhaps not whole: {', '.join(each)}", file=sys.stderr)
+    if shown and shown[0]["event"] in BEGINNINGS:
+        return
+    if sources.lost and not missing:
         print(f"tea: {sources.lost} older events are forgotten already", file=sys.stderr)
     if sources.unrecorded:
         print(

@@ -54,6 +54,16 @@ class Sources:
         return sum(source.lost for source in self._sources)
 
     @property
+    def since(self):
+        """{service: since when all that it recorded is still kept}, of those that say it."""
+        return {source.peer.name: source.since for source in self._sources if source.since is not None}
+
+    @property
+    def forgetful(self):
+        """The services that have forgotten events; another one has kept all since its process began."""
+        return {source.peer.name for source in self._sources if source.lost}
+
+    @property
     def unrecorded(self):
         """How many requests and records were never recorded, since others came at the same time."""
         return sum(source.unrecorded for source in self._sources)
@@ -98,6 +108,7 @@ class Source:
         self.peer = peer
         self.trouble = None
         self.lost = 0
+        self.since = None
         self.unrecorded = 0
         self._wanted = wanted
         self._life = None
@@ -142,6 +153,7 @@ class Source:
                 return self.ask(0)
         self._life, self._after = life, after
         self.lost += told.get("lost") or 0
+        self.since = told["since"] if isinstance(told.get("since"), int | float) else None
         self.unrecorded = told.get("unrecorded") or 0
         return [event for event in events if is_event(event)]
 

@@ -100,6 +100,36 @@ def _clock(clock):
     return ",".join(f"{node}={count}" for node, count in clock.items()) or "no clock"
 
 
+def missing_from(events, since):
+    """The services that should have more to tell of one of these writes, and whose traces begin after it, sorted.
+
+    since  {service: from when on it has kept all}
+    """
+    told = {(event.get("request"), event["service"], event["event"]) for event in events}
+    missing = set()
+    for event in events:
+        request = event.get("request")
+        if request is None:
+            continue
+        for service, name in _others_of(event):
+            if (request, service, name) not in told and since.get(service, 0) > event["at"]:
+                missing.add(service)
+    return sorted(missing)
+
+
+def _others_of(event):
+    """(service, event) of what else has happened elsewhere, since this has."""
+    match event["event"]:
+        case "arrived":
+            yield "lb", "received"  # perhaps: some write straight to a shard
+        case "sent":
+            yield event.get("peer"), "arrived"
+        case "told":
+            yield "q", "put"
+    if event.get("primary"):
+        yield event["primary"], "arrived"
+
+
 def forget_oldest(known, most):
     """Leave at most so many in a dict: the newest."""
     for key in list(known)[: max(0, len(known) - most)]:
@@ -134,14 +164,6 @@ class Writes:
         """Whether it belongs to a request that only reads."""
         return event.get("request") in self._reads or event.get("method") in READS
 
-    def is_of(self, event, request):
-        """Whether it belongs to this write: by its request, or, where it names none, since it came after it began."""
-        if event.get("request") is not None:
-            return event["request"] == request
-        return event["at"] >= self._began.get(request, float("inf"))
-
     def began(self, event):
-        """When the write began to which it belongs: that of its request, else the newest before it; None for none."""
-        if event.get("request") in self._began:
-            return self._began[event["request"]]
-        return max((at for at in self._began.values() if at <= event["at"]), default=None)
+        """When the write began to which it belongs; None where that is not known, or it names none."""
+        return self._began.get(event.get("request"))

@@ -1,7 +1,9 @@
 """./tea trace: the writes of a tea, event after event, as the services of a real cluster tell of them."""
 
 import json
+import os
 import re
+import signal
 import time
 from urllib.parse import parse_qsl, urlsplit
 
@@ -16,7 +18,7 @@ from emporium.failures import NotReached
 from emporium.peers import Answer
 from emporium.ports import Ports
 from emporium.tracesources import Source, Sources
-from emporium.tracewords import Writes, words_of
+from emporium.tracewords import Writes, missing_from, words_of
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,7 @@ def test_the_last_write_is_told_from_its_arrival_to_its_answer(open_tea, trace):
         assert event in told
     [arrived] = [line for line in lines if "arrived PUT" in line]
     assert re.search(r"  <- lb, \d+\.\d ms before$", arrived)
-    assert not any("3 at c0=1" in what for _, what in told if not what.startswith(("compared", "heard", "gossip")))
+    assert not any("3 at c0=1" in what for _, what in told)
 
 
 def test_gossip_is_followed_to_the_neighbour(open_tea, trace):
@@ -158,13 +160,16 @@ def test_the_logs_show_a_tea_on_its_way_from_process_to_process_side_by_side(ope
     assert "gunpowder" not in "".join(lines)
 
 
-def test_it_ends_after_the_time_that_is_asked_for(trace):
+def test_it_ends_after_the_time_that_is_asked_for(open_tea, trace):
     began = time.monotonic()
 
-    code, _lines, _said = trace("never-rated", "--for", "0.5")
+    code, lines, said = trace("never-rated", "--for", "0.5")
 
-    assert code == 0
     assert time.monotonic() - began >= 0.5
+    assert (code, lines) == (command.NOTHING, [])
+    assert "no write of never-rated is kept in the traces; what comes is told" in said
+    put(open_tea, "matcha", 3, c0=1)
+    assert trace("matcha", "--for", "0.5")[0] == 0
 
 
 def test_a_tea_without_a_write_is_nothing_found(trace):
@@ -203,6 +208,69 @@ def test_who_looks_in_vain_hears_that_not_all_is_recorded(open_tea, trace, monke
 
     put(open_tea, "found", 3, c0=1)
     assert trace("found", "--last")[2] == ""
+
+
+def test_gossip_of_writes_that_were_not_recorded_is_told_apart_and_is_no_part_of_the_last_write(
+    open_tea, trace, tmp_path
+):
+    put(open_tea, "ginseng", 3, c0=1)
+    hidden = json.dumps({"rating": 4, "clock": {"c0": 2}})
+    assert (
+        ask(open_tea.layout.lb, "PUT", "/rating/ginseng", hidden, headers={**JSON, "X-B3-Sampled": "0"}).status == 200
+    )
+
+    def told():
+        for index in range(2):
+            ask(open_tea.layout.db(index), "GET", "/rating/ginseng")  # the other one takes the gossip
+        return trace("ginseng", "--for", "0.1")[1]
+
+    eventually(lambda: any("4 at c0=2" in line for line in told()), "the gossip of the second write is told")
+    lines = told()
+    first = next(number for number, line in enumerate(lines) if "4 at c0=2" in line)
+    *_, heading = [number for number, line in enumerate(lines[:first]) if " | " not in line]
+    assert lines[heading].startswith("outside of recorded writes, of ginseng, ")
+    assert lines[heading + 1].lstrip().startswith("+0.000 ms")
+
+    _code, lines, _said = trace("ginseng", "--last", "--save", tmp_path / "run.json")
+    assert not any("4 at c0=2" in line for line in lines)
+    saved = json.loads((tmp_path / "run.json").read_text())
+    assert {event["request"] for event in saved["events"]} == {saved["request"]}
+
+
+def test_it_says_which_process_began_after_the_write_that_passed_it(tmp_path, capsys):
+    extra = ["--quiet", "--digest-length", "1"]
+    with Up(tmp_path / "data", extra=extra) as up:
+        up.wait_until_open()
+        put(up, "lapsang", 3, c0=1)
+        words = ["trace", "lapsang", "--last", *up.base]
+        assert command.main(words) == 0
+        said = capsys.readouterr()
+        assert said.err == ""
+        primary = re.search(r"sent to (db\d)", said.out)[1]
+        killed = up.pid_of(primary)
+        os.kill(killed, signal.SIGKILL)
+        eventually(lambda: up.serves_again(primary, killed), f"{primary} is back")
+
+        assert command.main(words) == 0
+
+        said = capsys.readouterr()
+        assert f"sent to {primary}" in said.out
+        assert said.err == f"tea: perhaps not whole: {primary} is a process that began later\n"
+
+
+def test_it_says_which_service_has_forgotten_its_part_of_the_write(open_tea, trace, monkeypatch):
+    put(open_tea, "keemun", 3, c0=1)
+    [primary] = [
+        what.removeprefix("sent to ") for _, what in told_of(trace("keemun", "--last")[1]) if "sent to" in what
+    ]
+    recent = Sources.recent
+    monkeypatch.setattr(Sources, "recent", lambda self: [e for e in recent(self) if e["service"] != primary])
+    monkeypatch.setattr(Sources, "since", {primary: time.time()})
+    monkeypatch.setattr(Sources, "forgetful", {primary})
+
+    code, _lines, said = trace("keemun", "--last")
+
+    assert (code, said) == (0, f"tea: perhaps not whole: {primary} kept nothing so old\n")
 
 
 def test_a_file_that_is_no_recorded_run_is_refused(tmp_path, capsys):
@@ -297,7 +365,7 @@ def test_every_event_is_told_in_words(event, words):
     assert words_of({"n": 1, "at": 0.0, "service": "db0", **event}) == words
 
 
-def test_an_event_is_of_the_write_that_it_names_else_of_the_newest_before_it():
+def test_an_event_is_of_the_write_that_it_names_and_else_of_none():
     writes = Writes()
     writes.add(
         [
@@ -310,8 +378,40 @@ def test_an_event_is_of_the_write_that_it_names_else_of_the_newest_before_it():
 
     assert writes.newest == "b"
     assert writes.began({"at": 4.0, "request": "a"}) == 1.0
-    assert writes.began({"at": 2.5}) == 1.0
-    assert writes.began({"at": 0.5}) is None
+    assert writes.began({"at": 2.5}) is None
     assert writes.is_read({"at": 2.1, "request": "r", "event": "answered"})
-    assert not writes.is_of({"at": 2.5}, "b")
-    assert writes.is_of({"at": 3.5}, "b")
+
+
+WHOLE = [
+    {"at": 1.0, "service": "lb", "event": "received", "request": "a"},
+    {"at": 1.1, "service": "lb", "event": "sent", "request": "a", "peer": "db0"},
+    {"at": 1.2, "service": "db0", "event": "arrived", "request": "a"},
+    {"at": 1.3, "service": "db0", "event": "merged", "request": "a", "primary": "db0"},
+    {"at": 1.4, "service": "q", "event": "put", "request": "a", "primary": "db0"},
+    {"at": 1.5, "service": "db0", "event": "told", "request": "a", "primary": "db0"},
+    {"at": 1.6, "service": "db1", "event": "heard", "request": "a", "primary": "db0"},
+]
+
+
+@pytest.mark.parametrize(
+    ("lost", "missing"),
+    [
+        ((), []),
+        (("lb",), ["lb"]),
+        (("db0",), ["db0"]),
+        (("q",), ["q"]),
+        (("db1",), []),
+        (("lb", "db0", "q"), ["db0"]),
+        (("lb", "db0", "db1"), ["db0"]),
+    ],
+)
+def test_what_is_missing_is_known_from_what_others_tell(lost, missing):
+    kept = [event for event in WHOLE if event["service"] not in lost]
+
+    assert missing_from(kept, dict.fromkeys(lost, 2.0)) == missing
+    assert missing_from(kept, dict.fromkeys(lost, 0.5)) == []
+    assert missing_from(kept, {}) == []
+
+
+def test_what_names_no_write_is_missing_from_none():
+    assert missing_from([{"at": 1.0, "service": "q", "event": "put", "primary": "db0"}], {"db0": 2.0}) == []
