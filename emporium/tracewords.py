@@ -69,6 +69,8 @@ def words_of(event):
             words = f"taken from channel {channel}"
         case "read":
             words = "read" + (f": {value}" if value else "")
+        case "compared" if peer == event["service"]:  # a restore gives to each shard in its own name
+            words = "restored from a backup" + (f": {value}; {outcome}" if value else f": {outcome}")
         case "compared":
             words = f"compared with {peer}, which has {value or 'it'}" + (f"; {outcome}" if outcome else "")
         case _:  # of a server that tells more than we know

@@ -237,6 +237,19 @@ def test_gossip_of_writes_that_were_not_recorded_is_told_apart_and_is_no_part_of
     assert {event["request"] for event in saved["events"]} == {saved["request"]}
 
 
+def test_what_a_restore_brings_is_told_as_such(open_tea, trace, tmp_path):
+    put(open_tea, "nilgiri", 3, c0=5)
+    file = str(tmp_path / "teas.jsonl.gz")
+    assert command.main(["backup", file, *open_tea.base]) == 0
+    assert command.main(["restore", file, *open_tea.base]) == 0
+
+    [name] = {name for name, what in told_of(trace("nilgiri", "--for", "0.1")[1]) if what.startswith("restored")}
+
+    told = told_of(trace("nilgiri", "--for", "0.1")[1])
+    assert (name, "restored from a backup: 3 at c0=5; it was there already") in told
+    assert not any(what.startswith(f"compared with {name}") for who, what in told if who == name)
+
+
 def test_it_says_which_process_began_after_the_write_that_passed_it(tmp_path, capsys):
     extra = ["--quiet", "--digest-length", "1"]
     with Up(tmp_path / "data", extra=extra) as up:
@@ -351,6 +364,11 @@ def test_without_a_cluster_it_says_so():
         ({"event": "merged", "primary": "db0", "outcome": "same"}, "merged: it was there already"),
         ({"event": "merged", "primary": "db1", "outcome": "changed"}, "gossip of db1: it was news"),
         ({"event": "compared", "peer": "db1", "outcome": "changed"}, "compared with db1, which has it; it was news"),
+        (
+            {"event": "compared", "peer": "db0", "outcome": "same", "choices": [3], "clocks": [{"c0": 5}]},
+            "restored from a backup: 3 at c0=5; it was there already",
+        ),
+        ({"event": "compared", "peer": "db0", "outcome": "changed"}, "restored from a backup: it was news"),
         ({"event": "merged", "primary": "db0", "outcome": "home"}, "gossip of db0: it came home, and is dropped"),
         ({"event": "told", "channel": "db0"}, "told on channel db0"),
         (
