@@ -184,14 +184,16 @@ def _voices(services, lines, asked):
     choices = [services, [name for name in services if name in speaking]]
     if asked.service is None:
         choices += [ours, [name for name in ours if name in speaking]]
+    choices = [names for names in choices if names]
     width = screen.width_of(sys.stdout)
     for names in choices:
-        if names and Layout(names, width, TIME_WIDTH).fits:
+        if Layout(names, width, TIME_WIDTH).fits:
             if left_out := [name for name in services if name in speaking and name not in names]:
                 print(f"tea: without {', '.join(left_out)}, for want of width", file=sys.stderr)
             return Voices(names, sys.stdout, TIME_WIDTH, wants_columns=True), names
+    fewest = min(map(len, choices))
     print(
-        f"tea: {width} characters are too narrow for {len(services)} columns; name some with --service",
+        f"tea: {width} characters are too narrow for {fewest} columns; name some with --service",
         file=sys.stderr,
     )
     return Voices(services, sys.stdout, TIME_WIDTH, wants_columns=False), services

@@ -189,6 +189,17 @@ def test_each_process_has_a_column_and_lines_are_wrapped_to_the_width(folder, lo
     assert sum(line.count("茶") for line in lines) == 30
 
 
+def test_only_who_has_lines_to_show_counts_when_columns_are_too_narrow(folder, logs, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    for name in ("lb", "db0", "db1", "q", "r0", "r1"):
+        log(folder, name, f"{DAY} 10:00:01,000 INFO of {'oolong' if name != 'r1' else 'chai'}")
+
+    _code, _lines, said = logs("--columns", "--key", "oolong")
+
+    assert "60 characters are too narrow for 4 columns; name some with --service" in said
+    assert "too narrow for 5 columns" in logs("--columns", "--key", "oolong", "--service", "lb,db0,db1,q,r0,r1")[2]
+
+
 def test_columns_that_would_be_too_narrow_are_told_of_and_lines_shown(folder, logs, monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
     for index in range(8):
