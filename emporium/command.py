@@ -326,11 +326,26 @@ def call(asked, method, path, body=None, service="lb", deadline_s=CALL_S):
         answer = requests.request(method, url + path, json=body, timeout=deadline_s, headers={"X-B3-Sampled": "1"})
         given = answer.json()
     except requests.RequestException as error:
-        raise Refused(UNREACHABLE, f"{service} at {url} cannot be reached: {error}") from error
+        raise Refused(UNREACHABLE, f"{service} at {url} {_trouble(error, method, deadline_s)}") from error
     if answer.ok:
         return given, answer.headers
     code = NOTHING if answer.status_code == 404 else UNREACHABLE if answer.status_code >= 502 else WRONG
     raise Refused(code, f"{answer.status_code} {given.get('title', '')}: {given.get('detail', '')}")
+
+
+def _trouble(error, method, deadline_s):
+    """What came of a call, from its requests.RequestException, and what to do."""
+    import requests
+
+    if isinstance(error, requests.Timeout):
+        perhaps = "" if method == "GET" else ", and may have done it or not"
+        return f"did not answer within {deadline_s} s{perhaps}; ./tea status shows how all are"
+    if isinstance(error, requests.ConnectionError):
+        return (
+            "is down, or went down meanwhile; try again, since ./tea up starts it again within seconds unless it was "
+            "told --no-restart: ./tea status shows how all are, ./tea logs why"
+        )
+    return "answered with something that is no JSON: is it a load balancer or shard at all?"
 
 
 def _quoted(tea):

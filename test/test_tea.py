@@ -395,6 +395,39 @@ def test_a_shard_that_cannot_be_reached_is_told_and_returns_4(tmp_path):
     assert done.stderr.count("\n") == 1
 
 
+@pytest.fixture
+def note_with_lb_at(monkeypatch):
+    """(port) -> as if a cluster ran whose load balancer is there."""
+
+    def note(port):
+        lb = running.Started("lb", os.getpid(), port, f"http://127.0.0.1:{port}")
+        monkeypatch.setattr(running, "find", lambda _base: running.Note(1, "now", port, 1, "var", [lb]))
+
+    return note
+
+
+def test_a_load_balancer_that_is_down_is_told_in_words_with_what_to_do(note_with_lb_at, capsys):
+    with socket.socket() as refusing:
+        refusing.bind(("127.0.0.1", 0))  # and does not listen
+        note_with_lb_at(refusing.getsockname()[1])
+
+        assert command.main(["get", "oolong"]) == 4
+
+    said = capsys.readouterr().err
+    assert re.fullmatch(r"tea: lb at http://127.0.0.1:\d+ is down, .*try again.* ./tea status .*\n", said)
+    assert "HTTPConnectionPool" not in said
+
+
+def test_a_load_balancer_that_does_not_answer_is_told_in_words(note_with_lb_at, monkeypatch, capsys):
+    monkeypatch.setattr(command, "LIST_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        note_with_lb_at(silent.getsockname()[1])
+
+        assert command.main(["list"]) == 4
+
+    assert re.search(r"^tea: lb at \S+ did not answer within 0.2 s; ./tea status", capsys.readouterr().err)
+
+
 def test_without_a_cluster_every_command_says_how_to_get_one(tea_here):
     base = ["--port-base", Ports.find_free(2).base]
     operators = (["backup", "x"], ["restore", "x"], ["recover", "db0", "--without", "db1"])
