@@ -125,17 +125,18 @@ def find(port_base=None):
 
 
 def ask_all(note):
-    """How each service is, a dict each, in order: name, pid, url, up, keys, gossip, and what TOLD_BY_SHARDS lists.
+    """How each service is, a dict each, in order: name, pid, url, up, slow, keys, gossip, and TOLD_BY_SHARDS.
 
-    `pid` is that of the process that serves, or of the one that was started while that lives, else None. What a service
-    does not tell is None. Answers within about a second.
+    `up`: it answered; `slow`: it did not within a second, but refused nothing either, as one that is stopped. `pid` is
+    that of the process that serves, or of the one that was started while that lives, else None. What a service does not
+    tell is None. Answers within about a second.
     """
     with ThreadPoolExecutor(max_workers=len(note.services)) as pool:
         return list(pool.map(_ask, note.services))
 
 
 def _ask(service):
-    told = _ask_redis(service) if service.url.startswith("redis:") else _ask_ours(service)
+    told, is_slow = _ask_redis(service) if service.url.startswith("redis:") else _ask_ours(service)
     is_up = told is not None
     told = told or {}
     return {
@@ -143,6 +144,7 @@ def _ask(service):
         "pid": told.get("pid") or (service.pid if psutil.pid_exists(service.pid) else None),
         "url": service.url,
         "up": is_up,
+        "slow": is_slow,
         "keys": told.get("keys"),
         "gossip": told.get("gossip"),
         **{field: told.get(field) for field in TOLD_BY_SHARDS},
@@ -150,26 +152,27 @@ def _ask(service):
 
 
 def _ask_redis(service):
+    """(what it tells, None for nothing; whether it is slow), as of any service."""
     client = redis.Redis(port=service.port, socket_timeout=ASK_S, socket_connect_timeout=ASK_S, retry=None)
     try:
         with client:
-            return {"pid": client.info("server")["process_id"], "keys": client.dbsize()}
-    except redis.RedisError:
-        return None
+            return {"pid": client.info("server")["process_id"], "keys": client.dbsize()}, False
+    except redis.RedisError as error:
+        return None, isinstance(error, redis.TimeoutError)
 
 
 def _ask_ours(service):
     try:
         told = Peer(service.name, "127.0.0.1", service.port, ASK_S).call("GET", "/status").read()
-    except PeerError:
-        return None
+    except PeerError as error:
+        return None, error.is_timeout
     if not isinstance(told, dict):
-        return {}
+        return {}, False
     if "channels" in told:
         told["gossip"] = ", ".join(f"{name} {waiting}" for name, waiting in sorted(told["channels"].items()))
     elif told.get("digest") is not None:
         told["gossip"] = f"digest {told['digest']}, due {told['due']}"
-    return told
+    return told, False
 
 
 def _is_alive(note):

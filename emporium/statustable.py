@@ -19,6 +19,7 @@ HEADINGS = (
     "breakers",
 )
 STATE = HEADINGS.index("state")
+COLOURS = {"up": "green", "slow": "yellow", "down": "red"}
 NUMBERS = ("pid", "keys", "epoch", "lag (s)")
 
 
@@ -26,7 +27,7 @@ def lines_of(rows, paint=lambda text, _colour: text):
     """The lines for these rows of running.ask_all, the heading first. `paint(text, colour)` colours a state."""
     lines = aligned(HEADINGS, [_cells(row) for row in rows], NUMBERS)
     for line, row in zip(lines[1:], rows, strict=True):
-        line[STATE] = paint(line[STATE], "green" if row["up"] else "red")
+        line[STATE] = paint(line[STATE], COLOURS[_state(row)])
     return ["  ".join(line).rstrip() for line in lines]
 
 
@@ -44,7 +45,7 @@ def _cells(row):
         row["name"],
         row["url"],
         _or_dash(row["pid"]),
-        "up" if row["up"] else "down",
+        _state(row),
         _or_dash(row["keys"]),
         row["state"],
         row["epoch"],
@@ -53,6 +54,13 @@ def _cells(row):
         breakers_in_words(row["breakers"]),
     )
     return ["" if cell is None else " ".join(str(cell).split()) for cell in cells]
+
+
+def _state(row):
+    """In the words of ./tea watch."""
+    if row["up"]:
+        return "up"
+    return "slow" if row["slow"] else "down"
 
 
 def breakers_in_words(told):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -73,6 +74,27 @@ def test_recovery_epoch_lag_and_open_breakers_are_shown(monkeypatch):
     assert "  up     " in line
     assert "  recovering: its Redis is not the one that it knew      7     12.0  digest 1, due 4" in line
     assert line.endswith("  q: it did not answer within 0.2 s; db3: refused")
+
+
+def test_what_accepts_connections_and_does_not_answer_is_slow_and_what_refuses_them_is_down(monkeypatch):
+    """As in ./tea watch, and in the view."""
+    monkeypatch.setattr(running, "ASK_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent, socket.socket() as refusing:
+        refusing.bind(("127.0.0.1", 0))  # and does not listen
+        started = [
+            running.Started(name, os.getpid(), port, f"{scheme}://127.0.0.1:{port}")
+            for name, scheme, port in (
+                ("db0", "http", silent.getsockname()[1]),
+                ("r0", "redis", silent.getsockname()[1]),
+                ("db1", "http", refusing.getsockname()[1]),
+                ("r1", "redis", refusing.getsockname()[1]),
+            )
+        ]
+        rows = running.ask_all(running.Note(1, "long ago", 2500, 2, "var", started))
+
+    assert not any(row["up"] for row in rows)
+    states = [line.split()[3] for line in statustable.lines_of(rows)[1:]]
+    assert states == ["slow", "slow", "down", "down"]
 
 
 def test_programs_get_what_the_shard_told_as_it_is():
