@@ -44,7 +44,7 @@ class Layout:
 class Voices:
     """Prints what services say: each in its column where that is wanted and fits, else with its name in front.
 
-    When the terminal gets another width, the lines from then on have it.
+    When the terminal gets another width, the lines from then on have it. `has_columns` says which it is now.
     """
 
     def __init__(self, names, stream, time_width, wants_columns):
@@ -60,7 +60,7 @@ class Voices:
     def say(self, at, name, text):
         """One of them says this, printable text, at this time, which is text."""
         self._fit()
-        if self._has_columns:
+        if self.has_columns:
             for line in self._layout.lines(at, name, text, self._paint):
                 self.note(line)
         else:
@@ -79,8 +79,8 @@ class Voices:
         if width == self._width:
             return
         self._width, self._layout = width, Layout(self._names, width, self._time_width)
-        self._has_columns = self._wants_columns and self._layout.fits
-        if self._has_columns:
+        self.has_columns = self._wants_columns and self._layout.fits
+        if self.has_columns:
             self.note(self._layout.heading(self._paint))
 
     def _paint(self, text, name):

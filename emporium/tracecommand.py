@@ -5,7 +5,8 @@
         +3.120 ms db2 | merged: stored; 3 at c0=5
         +4.718 ms db2 | stored in r2
 
-On a terminal that is wide enough there is a column for each process. Times are since the write arrived.
+On a terminal that is wide enough there is a column for each process. Elsewhere what is told at once is told write after
+write. Times are since the write arrived.
 """
 
 import sys
@@ -18,7 +19,16 @@ import msgspec
 from emporium import running, screen, wire
 from emporium.columns import Voices
 from emporium.tracesources import Sources
-from emporium.tracewords import BEGINNINGS, MOST_WRITES, Writes, forget_oldest, is_event, missing_from, words_of
+from emporium.tracewords import (
+    BEGINNINGS,
+    MOST_WRITES,
+    Writes,
+    by_write,
+    forget_oldest,
+    is_event,
+    missing_from,
+    words_of,
+)
 from emporium.view import spacetime
 
 SETTLE_S = 0.4  # events are told this late, so that those of all services come in the order of time
@@ -140,7 +150,7 @@ class Teller:
     def tell(self, events):
         self._writes.add(events)
         self._ways.add(events)
-        for event in events:
+        for event in events if self._voices.has_columns else by_write(events):
             self._head(event)
             began = self._writes.began(event) if self._outside is None else self._outside
             at = f"{(event['at'] - began) * 1e3:+.3f} ms" if began is not None else "? ms"

@@ -102,6 +102,14 @@ def _clock(clock):
     return ",".join(f"{node}={count}" for node, count in clock.items()) or "no clock"
 
 
+def by_write(events):
+    """These events, which are sorted by time, write after write; what names none stays between the writes."""
+    first = {}
+    for event in events:
+        first.setdefault(event.get("request"), event["at"])
+    return sorted(events, key=lambda event: first[event["request"]] if event.get("request") else event["at"])
+
+
 def missing_from(events, since):
     """The services that should have more to tell of one of these writes, and whose traces begin after it, sorted.
 

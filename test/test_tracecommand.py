@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import sys
 import time
 from urllib.parse import parse_qsl, urlsplit
 
@@ -17,8 +18,9 @@ from emporium import command
 from emporium.failures import NotReached
 from emporium.peers import Answer
 from emporium.ports import Ports
+from emporium.tracecommand import Teller
 from emporium.tracesources import Source, Sources
-from emporium.tracewords import Writes, missing_from, words_of
+from emporium.tracewords import Writes, by_write, missing_from, words_of
 
 
 @pytest.fixture(scope="module")
@@ -433,3 +435,25 @@ def test_what_is_missing_is_known_from_what_others_tell(lost, missing):
 
 def test_what_names_no_write_is_missing_from_none():
     assert missing_from([{"at": 1.0, "service": "q", "event": "put", "primary": "db0"}], {"db0": 2.0}) == []
+
+
+def test_events_of_writes_that_went_at_once_stand_write_by_write():
+    ways = [(1, "a"), (2, "b"), (3, "a"), (4, None), (5, "b"), (6, "c"), (7, "a"), (8, None)]
+    events = [{"at": float(at), "event": "due", **({"request": request} if request else {})} for at, request in ways]
+
+    told = [(int(event["at"]), event.get("request")) for event in by_write(events)]
+
+    assert told == [(1, "a"), (3, "a"), (7, "a"), (2, "b"), (5, "b"), (4, None), (6, "c"), (8, None)]
+
+
+def test_a_pipe_has_one_heading_for_each_of_the_writes_that_went_at_once(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    events = [
+        {"at": float(at), "service": "lb", "event": event, "method": "PUT", "request": request, "tea": "oolong"}
+        for at, event, request in ((1, "received", "a"), (2, "received", "b"), (3, "sent", "a"), (4, "sent", "b"))
+    ]
+
+    Teller(["lb"], sys.stdout).tell(events)
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines if line.startswith("write ")] == ["a", "b"]
