@@ -878,7 +878,9 @@ def test_the_deadline_can_be_chosen():
 
 @contextmanager
 def stranger(reply):
-    """The port of a server that gives each connection these bytes, and then hangs up."""
+    """The port of a server that gives each connection these bytes, and then hangs up: an HTTP answer should say so,
+    or a client may send its next request there just then.
+    """
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve():
@@ -908,8 +910,8 @@ def test_one_that_hangs_up_gives_no_answer(call):
 @pytest.mark.parametrize(
     "reply",
     [
-        b"HTTP/1.1 500 Oh\r\nContent-Length: 4\r\n\r\noops",
-        b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 13\r\n\r\n<html></html>",
+        b"HTTP/1.1 500 Oh\r\nConnection: close\r\nContent-Length: 4\r\n\r\noops",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: text/html\r\nContent-Length: 13\r\n\r\n<html></html>",
     ],
     ids=["an error", "a web page"],
 )
@@ -923,7 +925,7 @@ def test_one_that_is_no_queue_gives_a_bad_answer(reply):
 @pytest.mark.parametrize("status", [401, 404, 405, 429, 500, 503])
 def test_only_what_is_said_of_the_message_counts_as_its_refusal(status):
     """Whoever waits for a queue must not give up its messages because something else is on the port."""
-    reply = f"HTTP/1.1 {status} Oh\r\nContent-Length: 0\r\n\r\n".encode()
+    reply = f"HTTP/1.1 {status} Oh\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode()
 
     with stranger(reply) as port, pytest.raises(BadAnswer) as refused:
         Queue(port, deadline_s=CALL_S).put_all("db0", [b"{}"])
