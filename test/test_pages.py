@@ -427,7 +427,7 @@ def test_a_request_that_nobody_knows_leaves_nothing_of_the_one_before(visits, ra
 
     expect(page.get_by_text("nobody has events of this request")).to_be_visible()
     expect(page.get_by_role("heading", name="The way of known")).to_have_count(0)
-    expect(page.get_by_role("button", name="Save as SVG")).to_be_disabled()
+    expect(page.get_by_role("button", name="Save as")).to_have_count(0)
     expect(page.get_by_text("The same as a table")).to_be_hidden()
     visits.errors.clear()  # the browser complains of the 404
 
@@ -502,10 +502,14 @@ def test_what_is_killed_or_hangs_says_so_within_3_s_and_in_the_first_state_of_a_
     new.route("**/api/stream", lambda route: route.abort())
     new.goto(visits.origin)
     expect_state(new, "db1", "down")
+    expect(new.locator(".events")).to_have_text("Nothing yet.")
     expect(new.get_by_role("alert")).to_contain_text("Stale")
     new.context.close()
     visits.errors.clear()  # the browser complains of the stream that this test withheld
 
+    lab(breaking, "r0", "Stop")
+    expect(page.locator("#health")).to_contain_text("1 of 3")
+    expect(part(page, "db0").locator(".redis")).to_have_text(re.compile("r0 slow"))
     lab(breaking, "db2", "Stop")
     lab(breaking, "r0", "Kill")
     lab(breaking, "q", "Kill")
@@ -530,13 +534,14 @@ def test_each_button_of_the_lab_has_its_command_beside_it(visits, up):
         button = page.get_by_role("button", name=label, exact=True)
         return button.locator("xpath=following-sibling::*").locator("code").text_content()
 
-    expect(page.locator(".lab-grid > li")).to_have_count(2 * NDB + 1)
+    expect(page.locator(".lab-grid > li")).to_have_count(2 * NDB + 2)
     assert command("Hold gossip") == f"./tea hold{base}"
     assert command("Let one through") == f"./tea step{base}"
     assert command("Play on") == f"./tea play{base}"
     assert command("Kill db2") == f"./tea break db2{base}"
     assert command("Stop r1") == f"./tea break r1 --stop{base}"
     assert command("Start q") == f"./tea mend q{base}"
+    assert command("Kill lb") == f"./tea break lb{base}"
 
 
 def test_a_page_says_since_when_it_is_stale_and_comes_back_by_itself(visits, up):
@@ -545,10 +550,12 @@ def test_a_page_says_since_when_it_is_stale_and_comes_back_by_itself(visits, up)
 
     psutil.Process(up.pid_of("view")).kill()
     expect(page.get_by_role("alert")).to_contain_text(re.compile(r"Stale: the stream was cut at \d\d:\d\d:\d\d"))
+    expect(page.locator(".verdict").get_by_text("Last known:")).to_be_visible()
     expect(page.get_by_role("alert")).to_be_hidden(timeout=20_000)
     visits.errors.clear()  # the browser complains of the view that was gone
 
     expect(page.locator("#announcer")).to_have_text("The stream is back.")
+    expect(page.locator(".verdict").get_by_text("Last known:")).to_be_hidden()
 
 
 # ---- the API
@@ -787,15 +794,36 @@ def test_the_bar_tells_only_what_is_known(visits):
     assert not health["isKnown"]
 
 
-def test_a_shard_whose_redis_is_down_does_not_count_as_serving(visits):
+UP, DOWN = {"state": "up", "answer_ms": 1}, {"state": "down", "answer_ms": None}
+LATE, HANGING = {"state": "slow", "answer_ms": 300}, {"state": "slow", "answer_ms": None}
+TOLD, UNTOLD, SILENT = ({"keys": 7, "digest_length": 2}, {"keys": None, "digest_length": 2}, {"keys": None})
+
+
+@pytest.mark.parametrize(
+    ("redis", "told", "serving"),
+    [
+        (UP, SILENT, 1),
+        (LATE, SILENT, 1),
+        (HANGING, SILENT, 0),
+        (DOWN, SILENT, 0),
+        # A shard knows best, where it tells: a look of the view may be late as the view itself is.
+        (HANGING, TOLD, 1),
+        (HANGING, UNTOLD, 0),
+        (UP, UNTOLD, 0),
+    ],
+)
+def test_a_shard_serves_while_its_redis_answers_it(visits, redis, told, serving):
     page = visits.go("#ring")
-    shards = [{"name": name, "state": "up", "due": 0, "lag_s": 0} for name in ("db0", "db1")]
-    replicas = [{"name": "r0", "state": "up"}, {"name": "r1", "state": "down"}]
-    state = {"shards": shards, "redis": replicas, "queue": {"name": "q", "state": "up", "channels": []}, "held": False}
+    state = {
+        "shards": [{"name": "db0", "state": "up", "due": 0, "lag_s": 0, **told}],
+        "redis": [{"name": "r0", **redis}],
+        "queue": {"name": "q", "state": "up", "channels": []},
+        "held": False,
+    }
 
     health = page.evaluate("async (state) => (await import('/static/health.js')).healthOf(state)", state)
 
-    assert (health["serving"], health["shards"]) == (1, 2)
+    assert (health["serving"], health["shards"]) == (serving, 1)
 
 
 def test_teas_with_siblings_are_counted_by_what_their_primaries_write(visits):

@@ -46,7 +46,7 @@ export function createTrace({ store, announce }) {
     "button",
     {
       type: "button",
-      disabled: true,
+      hidden: true,
       onclick: async () => saveText(`${fileName()}.svg`, await standalone(frame.firstElementChild), "image/svg+xml"),
     },
     "Save as SVG",
@@ -55,7 +55,7 @@ export function createTrace({ store, announce }) {
     "button",
     {
       type: "button",
-      disabled: true,
+      hidden: true,
       onclick: () => saveText(`${fileName()}.json`, JSON.stringify(trace, null, 1), "application/json"),
     },
     "Save as JSON",
@@ -137,7 +137,7 @@ export function createTrace({ store, announce }) {
     last = "";
     heading.textContent = TITLE;
     origin.textContent = "Asking every service …";
-    saveSvg.disabled = saveJson.disabled = events.hidden = true;
+    saveSvg.hidden = saveJson.hidden = events.hidden = true;
     fill(words);
     fill(frame);
     showList();
@@ -165,8 +165,7 @@ export function createTrace({ store, announce }) {
         ". Point at one, or go through them with the arrow keys: it is told here in words. Time runs downwards; the order is true, long gaps are squeezed.",
       );
     renewTables(asTable, eventTable(told));
-    events.hidden = told.events.length === 0;
-    saveSvg.disabled = saveJson.disabled = told.events.length === 0;
+    saveSvg.hidden = saveJson.hidden = events.hidden = told.events.length === 0;
   }
 
   function choose(index) {
