@@ -418,6 +418,36 @@ def test_the_list_of_writes_does_not_move_under_the_pointer(visits, rate):
     expect(newest).to_contain_text("meanwhile")
 
 
+def test_a_write_is_found_that_is_none_of_the_newest_and_so_is_nothing(visits, rate):
+    rate("old-needle")
+    page = visits.blank()
+    page.route("**/api/writes?max=50&find=", lambda route: route.fulfill(json={"writes": []}))
+    page.goto(f"{visits.origin}/#trace")
+    expect(page.get_by_text("No write yet.")).to_be_visible()
+
+    page.get_by_label("Find a write").fill("LD-NEEDLE")
+    expect(page.locator(".trace-view .tea-list a")).to_contain_text(["old-needle"])
+    expect(page.get_by_text("1 write with “LD-NEEDLE”, of all that are kept")).to_be_visible()
+    page.get_by_label("Find a write").fill("never-written")
+
+    expect(page.get_by_text("Nothing found: no write that is kept has “never-written”")).to_be_visible()
+    expect(page.locator(".trace-view .tea-list a")).to_have_count(0)
+
+
+def test_a_trace_names_who_no_longer_has_all_of_it(visits, rate):
+    request = rate("half-forgotten").headers["X-Request-ID"]
+    page = visits.blank()
+
+    def forget(route):
+        answer = route.fetch()
+        route.fulfill(response=answer, json={**answer.json(), "forgetful": ["db1"]})
+
+    page.route("**/api/trace/*", forget)
+    page.goto(f"{visits.origin}/#trace/{request}")
+
+    expect(page.get_by_text("Perhaps not whole: db1 forgot some of it, or began anew since.")).to_be_visible()
+
+
 def test_a_request_that_nobody_knows_leaves_nothing_of_the_one_before(visits, rate):
     request = rate("known", 2, c0=3).headers["X-Request-ID"]
     page = visits.go(f"#trace/{request}")

@@ -17,6 +17,7 @@ export function createTrace({ store, announce }) {
   let request = null;
   let trace = null;
   let writes = [];
+  let found = ""; // what these writes were looked for by; "" for the newest of all
   let last = "";
   let drawnWidth = 0;
   const filter = el("input", {
@@ -24,7 +25,11 @@ export function createTrace({ store, announce }) {
     type: "search",
     autocomplete: "off",
     spellcheck: "false",
-    oninput: showList,
+    oninput() {
+      showList();
+      note.textContent = "Looking through all that is kept …";
+      refreshList();
+    },
   });
   const list = el("ul", { class: "tea-list" });
   const note = el("p", { class: "quiet" });
@@ -70,15 +75,16 @@ export function createTrace({ store, announce }) {
 
   const refreshList = paced(async () => {
     try {
-      const told = await get(`/api/writes?max=${LISTED}`);
-      if (isPointedAt()) {
+      const wanted = filter.value.trim();
+      const told = await get(`/api/writes?max=${LISTED}&find=${encodeURIComponent(wanted)}`);
+      if (wanted !== filter.value.trim()) return; // that is asked for next
+      if (isPointedAt() && wanted === found) {
         note.textContent = "The list waits while the pointer is on it.";
         return;
       }
       writes = told.writes;
-      note.textContent = writes.length
-        ? `The newest ${count(writes.length, "write")} that ${writes.length === 1 ? "was" : "were"} recorded`
-        : "No write yet. Make one under Tea.";
+      found = wanted;
+      note.textContent = listInWords(writes.length, found);
     } catch (error) {
       note.textContent = error.message;
     }
@@ -104,8 +110,9 @@ export function createTrace({ store, announce }) {
   }
 
   function showList() {
-    const wanted = filter.value.trim().toLowerCase();
-    const fitting = writes.filter((write) => `${write.tea} ${write.request}`.toLowerCase().includes(wanted));
+    const wanted = filter.value.trim();
+    const isFitting = (write) => `${write.tea} ${write.request}`.toLowerCase().includes(wanted.toLowerCase());
+    const fitting = wanted === found ? writes : writes.filter(isFitting); // until those that are kept are looked through
     refill(
       list,
       fitting.map((write, index) => {
@@ -249,16 +256,25 @@ export function createTrace({ store, announce }) {
   };
 }
 
+/** What stands in the list: so many writes, looked for by this text. */
+function listInWords(number, found) {
+  if (found && number === 0) return `Nothing found: no write that is kept has “${isolated(found)}” in its tea or its request.`;
+  if (number === 0) return "No write yet. Make one under Tea.";
+  const writes = count(number, "write");
+  if (found) return `${number === LISTED ? "The newest " : ""}${writes} with “${isolated(found)}”, of all that are kept`;
+  return `The newest ${writes} that ${number === 1 ? "was" : "were"} recorded`;
+}
+
 /** Whose events are missing, in words; nothing where all have told theirs. */
 function withoutSilent(told) {
   const silent = told.silent ?? [];
   return silent.length ? ` Without what ${silent.join(", ")} did: no answer.` : "";
 }
 
-/** Whose newest events no longer reach back to the first of these, in words. */
+/** Who no longer has, or never had, all since the first of these, in words. */
 function withoutForgotten(told) {
   const forgetful = told.forgetful ?? [];
-  return forgetful.length ? ` Perhaps not whole: ${forgetful.join(", ")} kept nothing so old.` : "";
+  return forgetful.length ? ` Perhaps not whole: ${forgetful.join(", ")} forgot some of it, or began anew since.` : "";
 }
 
 function eventTable(trace) {
