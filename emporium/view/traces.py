@@ -72,9 +72,8 @@ def add_routes(app, ring):
             )
         silent = [peer.name for peer, each in zip(ring.peers, told, strict=True) if each is None]
         began = min(event["at"] for event in events)
-        forgetful = [
-            peer.name for peer, each in zip(ring.peers, told, strict=True) if each and each.get("since", 0) > began
-        ]
+        answered = [(peer.name, each) for peer, each in zip(ring.peers, told, strict=True) if each]
+        forgetful = [name for name, each in answered if each.get("since", 0) > began]
         return web.answer({**trace_of(request, events, ring.ndb), "silent": silent, "forgetful": forgetful})
 
     @app.get("/api/writes")
