@@ -20,6 +20,7 @@ from browsing import (
     LAPTOP,
     RING_FITS,
     SIZES,
+    TEXTS_IN_VIEW,
     TEXTS_OUT_OF_FRAME,
     TOO_WIDE_PX,
     WATCH_FOR,
@@ -511,6 +512,25 @@ def test_a_trace_is_saved_and_opened_again(visits, rate, tmp_path):
     alone = visits.blank(LAPTOP)
     alone.goto(f"file://{tmp_path}/drawing.svg")
     keep_picture(alone, "trace-saved")
+
+
+def test_lanes_keep_their_names_and_events_their_times_while_a_long_diagram_is_scrolled(visits, tmp_path):
+    lanes = ["lb", *(f"{kind}{index}" for index in range(16) for kind in ("db", "r")), "q"]
+    events = [{"event": "heard", "service": lane, "lane": lane, "at": 0.1 * at} for at, lane in enumerate(3 * lanes)]
+    (tmp_path / "long.json").write_text(json.dumps({"tea": "long", "lanes": lanes, "events": events}))
+    page = visits.go("#trace")
+    page.get_by_label("Open a recorded run").set_input_files(tmp_path / "long.json")
+    frame = page.get_by_role("region", name="Space-time diagram")
+    expect(frame.locator(".event")).to_have_count(len(events))
+
+    frame.evaluate("frame => frame.scrollTo(frame.scrollWidth, frame.scrollHeight)")
+
+    seen = frame.evaluate(TEXTS_IN_VIEW)
+    assert {"r15", "queue"} <= {*seen["diagram-heads"]}
+    assert "+10.1 s" in seen["diagram-times"]
+    assert seen["diagram-corner"] == ["time ↓"]
+    assert "lb" not in seen["diagram-heads"]
+    keep_picture(page, "trace-long")
 
 
 # ---- what dies while someone watches

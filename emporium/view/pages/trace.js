@@ -2,6 +2,7 @@
 
 import { get, paced } from "./api.js";
 import { drawDiagram } from "./diagram.js";
+import { withEdges } from "./diagramedges.js";
 import { el, fill, fold, refill, renewTables, rove, table } from "./dom.js";
 import { clock, count, isolated, rating, seconds, timeOfDay } from "./format.js";
 import { recordedTrace } from "./recorded.js";
@@ -52,7 +53,7 @@ export function createTrace({ store, announce }) {
     {
       type: "button",
       hidden: true,
-      onclick: async () => saveText(`${fileName()}.svg`, await standalone(frame.firstElementChild), "image/svg+xml"),
+      onclick: async () => saveText(`${fileName()}.svg`, await standalone(frame.querySelector(".diagram")), "image/svg+xml"),
     },
     "Save as SVG",
   );
@@ -162,7 +163,7 @@ export function createTrace({ store, announce }) {
     const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
     const focused = frame.contains(document.activeElement) ? document.activeElement.dataset?.index : undefined;
     const drawing = drawDiagram(told, width - 2, rem, choose);
-    fill(frame, drawing);
+    fill(frame, withEdges(drawing));
     rove(drawing, ".event");
     if (focused !== undefined) drawing.querySelector(`[data-index="${focused}"]`)?.focus({ preventScroll: true });
     else
