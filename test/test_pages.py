@@ -437,16 +437,17 @@ def test_a_write_is_found_that_is_none_of_the_newest_and_so_is_nothing(visits, r
 
 def test_a_trace_names_who_no_longer_has_all_of_it(visits, rate):
     request = rate("half-forgotten").headers["X-Request-ID"]
-    page = visits.blank()
+    page = visits.go("#trace")
 
     def forget(route):
         answer = route.fetch()
         route.fulfill(response=answer, json={**answer.json(), "forgetful": ["db1"]})
 
     page.route("**/api/trace/*", forget)
-    page.goto(f"{visits.origin}/#trace/{request}")
+    visits.go(f"#trace/{request}")
 
     expect(page.get_by_text("Perhaps not whole: db1 forgot some of it, or began anew since.")).to_be_visible()
+    page.unroute("**/api/trace/*")
 
 
 def test_a_request_that_nobody_knows_leaves_nothing_of_the_one_before(visits, rate):
@@ -849,9 +850,9 @@ LATE, HANGING = {"state": "slow", "answer_ms": 300}, {"state": "slow", "answer_m
 TOLD, UNTOLD, SILENT = ({"keys": 7, "digest_length": 2}, {"keys": None, "digest_length": 2}, {"keys": None})
 
 
-@pytest.mark.parametrize(
-    ("redis", "told", "serving"),
-    [
+def test_a_shard_serves_while_its_redis_answers_it(visits):
+    page = visits.go("#ring")
+    standings = [
         (UP, SILENT, 1),
         (LATE, SILENT, 1),
         (HANGING, SILENT, 0),
@@ -860,20 +861,24 @@ TOLD, UNTOLD, SILENT = ({"keys": 7, "digest_length": 2}, {"keys": None, "digest_
         (HANGING, TOLD, 1),
         (HANGING, UNTOLD, 0),
         (UP, UNTOLD, 0),
-    ],
-)
-def test_a_shard_serves_while_its_redis_answers_it(visits, redis, told, serving):
-    page = visits.go("#ring")
-    state = {
-        "shards": [{"name": "db0", "state": "up", "due": 0, "lag_s": 0, **told}],
-        "redis": [{"name": "r0", **redis}],
-        "queue": {"name": "q", "state": "up", "channels": []},
-        "held": False,
-    }
+    ]
+    states = [
+        {
+            "shards": [{"name": "db0", "state": "up", "due": 0, "lag_s": 0, **told}],
+            "redis": [{"name": "r0", **redis}],
+            "queue": {"name": "q", "state": "up", "channels": []},
+            "held": False,
+        }
+        for redis, told, _ in standings
+    ]
 
-    health = page.evaluate("async (state) => (await import('/static/health.js')).healthOf(state)", state)
+    healths = page.evaluate(
+        "async (states) => states.map((await import('/static/health.js')).healthOf)",
+        states,
+    )
 
-    assert (health["serving"], health["shards"]) == (serving, 1)
+    assert [each["serving"] for each in healths] == [serving for _, _, serving in standings]
+    assert {each["shards"] for each in healths} == {1}
 
 
 def test_teas_with_siblings_are_counted_by_what_their_primaries_write(visits):
@@ -925,16 +930,79 @@ def test_a_name_written_from_right_to_left_leaves_the_words_in_their_order(visit
 def test_no_part_of_the_ring_covers_another(visits):
     page = visits.go("#ring")
 
-    for count, width in product((2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 16), (328, 360, 600, 852, 1400)):
+    for count, width in product((2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 16), (328, 360, 600, 700, 852, 1400)):
         layout = page.evaluate(
             "async ([count, width]) => (await import('/static/ringlayout.js')).ringLayout(count, width, 16)",
             [count, width],
         )
-        if count >= 10:
-            hub = layout["hub"]
+        pairs = [*combinations(layout["channels"], 2), *combinations(layout["shards"], 2)]
+        pairs += product(layout["shards"], [layout["lb"]])
+        hub = layout["hub"]
+        if count > 6 and width > 640:
+            around = {"x": hub["x"], "y": hub["y"], "w": 2 * hub["r"], "h": 2 * hub["r"]}
+            pairs += product([*layout["channels"], *layout["shards"]], [around])
+            pairs += product(layout["channels"], layout["shards"])
+        elif count >= 10:
             assert all(abs(each["y"] - hub["y"]) >= hub["r"] + each["h"] / 2 for each in layout["channels"])
-        alike = *combinations(layout["channels"], 2), *combinations(layout["shards"], 2)
-        for one, other in (*alike, *product(layout["shards"], [layout["lb"]])):
+        for one, other in pairs:
             beside, below = abs(one["x"] - other["x"]), abs(one["y"] - other["y"])
             apart = beside >= (one["w"] + other["w"]) / 2 - 1 or below >= (one["h"] + other["h"]) / 2 - 1
             assert apart, f"{count} shards in {width} px: {one} and {other}"
+
+
+def test_a_large_ring_fits_its_page_and_its_words_their_boxes(visits):
+    page = visits.blank()
+    page.route("**/api/stream", lambda route: route.fulfill(body="retry: 60000\n\n", content_type="text/event-stream"))
+
+    for count, screens in ((4, ["phone"]), (10, ["laptop"]), (16, ["projector", "phone"])):
+        page.route(f"{visits.origin}/", answering_with(large(count)))
+        page.goto(visits.origin)
+        expect(page.locator(".ring .shard")).to_have_count(count)
+        for screen in screens:
+            width, height = SIZES[screen]
+            page.set_viewport_size({"width": width, "height": height})
+            page.wait_for_function(RING_FITS)
+
+            assert page.evaluate(TEXTS_OUT_OF_FRAME) == [], f"{count} on a {screen}"
+            assert page.evaluate(TOO_WIDE_PX) == 0
+            if screen != "phone":
+                assert page.evaluate("document.documentElement.scrollHeight") <= height, f"{count} on a {screen}"
+            keep_picture(page, f"ring-of-{count}-{screen}", full_page=screen == "phone")
+
+
+def answering_with(state):
+    """A route of a page that begins with this state."""
+
+    def answer(route):
+        begin, mark, rest = route.fetch().text().partition('id="first-state">')
+        route.fulfill(body=begin + mark + json.dumps(state) + rest[rest.index("</script>") :], content_type="text/html")
+
+    return answer
+
+
+def large(count):
+    """A state of so many shards with long words: a great deal waits, and the last shard is in trouble."""
+    up, bad = {"state": "up", "note": None, "answer_ms": 1}, {"state": "recovering", "note": None, "answer_ms": 1}
+    of_shard = {"keys": 1, "digest": 1, "digest_length": 2}
+    names = range(count)
+    return {
+        "n": 1,
+        "at": 1,
+        "ndb": count,
+        "digest_length": 2,
+        "lab": False,
+        "held": False,
+        "lb": {"name": "lb", "url": "http://localhost", "requests": 123456, **up},
+        "queue": {
+            "name": "q",
+            "durable": True,
+            "channels": [{"name": f"db{index}", "depth": 12345, "oldest_age_s": 125} for index in names],
+            **up,
+        },
+        "shards": [
+            {"name": f"db{index}", "index": index, **(up if index + 1 < count else bad), **of_shard} for index in names
+        ],
+        "redis": [
+            {"name": f"r{index}", "keys": 1, **up, "state": "up" if index + 1 < count else "down"} for index in names
+        ],
+    }
