@@ -52,6 +52,17 @@ TEXTS_OUT_OF_FRAME = """() => [...document.querySelectorAll(".ring .part")].flat
   }).map((text) => text.textContent);
 })"""
 
+# The texts of each edge of a diagram that can be seen in its frame.
+TEXTS_IN_VIEW = """(frame) => {
+  const room = frame.getBoundingClientRect();
+  const isSeen = (text) => {
+    const box = text.getBoundingClientRect();
+    return box.left >= room.left && box.right <= room.right && box.top >= room.top && box.bottom <= room.bottom;
+  };
+  return Object.fromEntries([...frame.querySelectorAll(".diagram-edge")].map((edge) =>
+    [edge.classList[1], [...edge.querySelectorAll("text")].filter(isSeen).map((text) => text.textContent)]));
+}"""
+
 # The ring is drawn anew for each width; until then the old drawing is only stretched.
 RING_FITS = """() => {
   const ring = document.querySelector(".ring");

@@ -20,6 +20,7 @@ from browsing import (
     LAPTOP,
     RING_FITS,
     SIZES,
+    TEXTS_IN_VIEW,
     TEXTS_OUT_OF_FRAME,
     TOO_WIDE_PX,
     WATCH_FOR,
@@ -418,6 +419,37 @@ def test_the_list_of_writes_does_not_move_under_the_pointer(visits, rate):
     expect(newest).to_contain_text("meanwhile")
 
 
+def test_a_write_is_found_that_is_none_of_the_newest_and_so_is_nothing(visits, rate):
+    rate("old-needle")
+    page = visits.blank()
+    page.route("**/api/writes?max=50&find=", lambda route: route.fulfill(json={"writes": []}))
+    page.goto(f"{visits.origin}/#trace")
+    expect(page.get_by_text("No write yet.")).to_be_visible()
+
+    page.get_by_label("Find a write").fill("LD-NEEDLE")
+    expect(page.locator(".trace-view .tea-list a")).to_contain_text(["old-needle"])
+    expect(page.get_by_text("1 write with “LD-NEEDLE”, of all that are kept")).to_be_visible()
+    page.get_by_label("Find a write").fill("never-written")
+
+    expect(page.get_by_text("Nothing found: no write that is kept has “never-written”")).to_be_visible()
+    expect(page.locator(".trace-view .tea-list a")).to_have_count(0)
+
+
+def test_a_trace_names_who_no_longer_has_all_of_it(visits, rate):
+    request = rate("half-forgotten").headers["X-Request-ID"]
+    page = visits.go("#trace")
+
+    def forget(route):
+        answer = route.fetch()
+        route.fulfill(response=answer, json={**answer.json(), "forgetful": ["db1"]})
+
+    page.route("**/api/trace/*", forget)
+    visits.go(f"#trace/{request}")
+
+    expect(page.get_by_text("Perhaps not whole: db1 forgot some of it, or began anew since.")).to_be_visible()
+    page.unroute("**/api/trace/*")
+
+
 def test_a_request_that_nobody_knows_leaves_nothing_of_the_one_before(visits, rate):
     request = rate("known", 2, c0=3).headers["X-Request-ID"]
     page = visits.go(f"#trace/{request}")
@@ -427,7 +459,7 @@ def test_a_request_that_nobody_knows_leaves_nothing_of_the_one_before(visits, ra
 
     expect(page.get_by_text("nobody has events of this request")).to_be_visible()
     expect(page.get_by_role("heading", name="The way of known")).to_have_count(0)
-    expect(page.get_by_role("button", name="Save as SVG")).to_be_disabled()
+    expect(page.get_by_role("button", name="Save as")).to_have_count(0)
     expect(page.get_by_text("The same as a table")).to_be_hidden()
     visits.errors.clear()  # the browser complains of the 404
 
@@ -483,6 +515,25 @@ def test_a_trace_is_saved_and_opened_again(visits, rate, tmp_path):
     keep_picture(alone, "trace-saved")
 
 
+def test_lanes_keep_their_names_and_events_their_times_while_a_long_diagram_is_scrolled(visits, tmp_path):
+    lanes = ["lb", *(f"{kind}{index}" for index in range(16) for kind in ("db", "r")), "q"]
+    events = [{"event": "heard", "service": lane, "lane": lane, "at": 0.1 * at} for at, lane in enumerate(3 * lanes)]
+    (tmp_path / "long.json").write_text(json.dumps({"tea": "long", "lanes": lanes, "events": events}))
+    page = visits.go("#trace")
+    page.get_by_label("Open a recorded run").set_input_files(tmp_path / "long.json")
+    frame = page.get_by_role("region", name="Space-time diagram")
+    expect(frame.locator(".event")).to_have_count(len(events))
+
+    frame.evaluate("frame => frame.scrollTo(frame.scrollWidth, frame.scrollHeight)")
+
+    seen = frame.evaluate(TEXTS_IN_VIEW)
+    assert {"r15", "queue"} <= {*seen["diagram-heads"]}
+    assert "+10.1 s" in seen["diagram-times"]
+    assert seen["diagram-corner"] == ["time ↓"]
+    assert "lb" not in seen["diagram-heads"]
+    keep_picture(page, "trace-long")
+
+
 # ---- what dies while someone watches
 
 
@@ -502,10 +553,14 @@ def test_what_is_killed_or_hangs_says_so_within_3_s_and_in_the_first_state_of_a_
     new.route("**/api/stream", lambda route: route.abort())
     new.goto(visits.origin)
     expect_state(new, "db1", "down")
+    expect(new.locator(".events")).to_have_text("Nothing yet.")
     expect(new.get_by_role("alert")).to_contain_text("Stale")
     new.context.close()
     visits.errors.clear()  # the browser complains of the stream that this test withheld
 
+    lab(breaking, "r0", "Stop")
+    expect(page.locator("#health")).to_contain_text("1 of 3")
+    expect(part(page, "db0").locator(".redis")).to_have_text(re.compile("r0 slow"))
     lab(breaking, "db2", "Stop")
     lab(breaking, "r0", "Kill")
     lab(breaking, "q", "Kill")
@@ -530,13 +585,14 @@ def test_each_button_of_the_lab_has_its_command_beside_it(visits, up):
         button = page.get_by_role("button", name=label, exact=True)
         return button.locator("xpath=following-sibling::*").locator("code").text_content()
 
-    expect(page.locator(".lab-grid > li")).to_have_count(2 * NDB + 1)
+    expect(page.locator(".lab-grid > li")).to_have_count(2 * NDB + 2)
     assert command("Hold gossip") == f"./tea hold{base}"
     assert command("Let one through") == f"./tea step{base}"
     assert command("Play on") == f"./tea play{base}"
     assert command("Kill db2") == f"./tea break db2{base}"
     assert command("Stop r1") == f"./tea break r1 --stop{base}"
     assert command("Start q") == f"./tea mend q{base}"
+    assert command("Kill lb") == f"./tea break lb{base}"
 
 
 def test_a_page_says_since_when_it_is_stale_and_comes_back_by_itself(visits, up):
@@ -545,10 +601,12 @@ def test_a_page_says_since_when_it_is_stale_and_comes_back_by_itself(visits, up)
 
     psutil.Process(up.pid_of("view")).kill()
     expect(page.get_by_role("alert")).to_contain_text(re.compile(r"Stale: the stream was cut at \d\d:\d\d:\d\d"))
+    expect(page.locator(".verdict").get_by_text("Last known:")).to_be_visible()
     expect(page.get_by_role("alert")).to_be_hidden(timeout=20_000)
     visits.errors.clear()  # the browser complains of the view that was gone
 
     expect(page.locator("#announcer")).to_have_text("The stream is back.")
+    expect(page.locator(".verdict").get_by_text("Last known:")).to_be_hidden()
 
 
 # ---- the API
@@ -787,15 +845,40 @@ def test_the_bar_tells_only_what_is_known(visits):
     assert not health["isKnown"]
 
 
-def test_a_shard_whose_redis_is_down_does_not_count_as_serving(visits):
+UP, DOWN = {"state": "up", "answer_ms": 1}, {"state": "down", "answer_ms": None}
+LATE, HANGING = {"state": "slow", "answer_ms": 300}, {"state": "slow", "answer_ms": None}
+TOLD, UNTOLD, SILENT = ({"keys": 7, "digest_length": 2}, {"keys": None, "digest_length": 2}, {"keys": None})
+
+
+def test_a_shard_serves_while_its_redis_answers_it(visits):
     page = visits.go("#ring")
-    shards = [{"name": name, "state": "up", "due": 0, "lag_s": 0} for name in ("db0", "db1")]
-    replicas = [{"name": "r0", "state": "up"}, {"name": "r1", "state": "down"}]
-    state = {"shards": shards, "redis": replicas, "queue": {"name": "q", "state": "up", "channels": []}, "held": False}
+    standings = [
+        (UP, SILENT, 1),
+        (LATE, SILENT, 1),
+        (HANGING, SILENT, 0),
+        (DOWN, SILENT, 0),
+        # A shard knows best, where it tells: a look of the view may be late as the view itself is.
+        (HANGING, TOLD, 1),
+        (HANGING, UNTOLD, 0),
+        (UP, UNTOLD, 0),
+    ]
+    states = [
+        {
+            "shards": [{"name": "db0", "state": "up", "due": 0, "lag_s": 0, **told}],
+            "redis": [{"name": "r0", **redis}],
+            "queue": {"name": "q", "state": "up", "channels": []},
+            "held": False,
+        }
+        for redis, told, _ in standings
+    ]
 
-    health = page.evaluate("async (state) => (await import('/static/health.js')).healthOf(state)", state)
+    healths = page.evaluate(
+        "async (states) => states.map((await import('/static/health.js')).healthOf)",
+        states,
+    )
 
-    assert (health["serving"], health["shards"]) == (1, 2)
+    assert [each["serving"] for each in healths] == [serving for _, _, serving in standings]
+    assert {each["shards"] for each in healths} == {1}
 
 
 def test_teas_with_siblings_are_counted_by_what_their_primaries_write(visits):
@@ -847,16 +930,79 @@ def test_a_name_written_from_right_to_left_leaves_the_words_in_their_order(visit
 def test_no_part_of_the_ring_covers_another(visits):
     page = visits.go("#ring")
 
-    for count, width in product((2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 16), (328, 360, 600, 852, 1400)):
+    for count, width in product((2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 16), (328, 360, 600, 700, 852, 1400)):
         layout = page.evaluate(
             "async ([count, width]) => (await import('/static/ringlayout.js')).ringLayout(count, width, 16)",
             [count, width],
         )
-        if count >= 10:
-            hub = layout["hub"]
+        pairs = [*combinations(layout["channels"], 2), *combinations(layout["shards"], 2)]
+        pairs += product(layout["shards"], [layout["lb"]])
+        hub = layout["hub"]
+        if count > 6 and width > 640:
+            around = {"x": hub["x"], "y": hub["y"], "w": 2 * hub["r"], "h": 2 * hub["r"]}
+            pairs += product([*layout["channels"], *layout["shards"]], [around])
+            pairs += product(layout["channels"], layout["shards"])
+        elif count >= 10:
             assert all(abs(each["y"] - hub["y"]) >= hub["r"] + each["h"] / 2 for each in layout["channels"])
-        alike = *combinations(layout["channels"], 2), *combinations(layout["shards"], 2)
-        for one, other in (*alike, *product(layout["shards"], [layout["lb"]])):
+        for one, other in pairs:
             beside, below = abs(one["x"] - other["x"]), abs(one["y"] - other["y"])
             apart = beside >= (one["w"] + other["w"]) / 2 - 1 or below >= (one["h"] + other["h"]) / 2 - 1
             assert apart, f"{count} shards in {width} px: {one} and {other}"
+
+
+def test_a_large_ring_fits_its_page_and_its_words_their_boxes(visits):
+    page = visits.blank()
+    page.route("**/api/stream", lambda route: route.fulfill(body="retry: 60000\n\n", content_type="text/event-stream"))
+
+    for count, screens in ((4, ["phone"]), (10, ["laptop"]), (16, ["projector", "phone"])):
+        page.route(f"{visits.origin}/", answering_with(large(count)))
+        page.goto(visits.origin)
+        expect(page.locator(".ring .shard")).to_have_count(count)
+        for screen in screens:
+            width, height = SIZES[screen]
+            page.set_viewport_size({"width": width, "height": height})
+            page.wait_for_function(RING_FITS)
+
+            assert page.evaluate(TEXTS_OUT_OF_FRAME) == [], f"{count} on a {screen}"
+            assert page.evaluate(TOO_WIDE_PX) == 0
+            if screen != "phone":
+                assert page.evaluate("document.documentElement.scrollHeight") <= height, f"{count} on a {screen}"
+            keep_picture(page, f"ring-of-{count}-{screen}", full_page=screen == "phone")
+
+
+def answering_with(state):
+    """A route of a page that begins with this state."""
+
+    def answer(route):
+        begin, mark, rest = route.fetch().text().partition('id="first-state">')
+        route.fulfill(body=begin + mark + json.dumps(state) + rest[rest.index("</script>") :], content_type="text/html")
+
+    return answer
+
+
+def large(count):
+    """A state of so many shards with long words: a great deal waits, and the last shard is in trouble."""
+    up, bad = {"state": "up", "note": None, "answer_ms": 1}, {"state": "recovering", "note": None, "answer_ms": 1}
+    of_shard = {"keys": 1, "digest": 1, "digest_length": 2}
+    names = range(count)
+    return {
+        "n": 1,
+        "at": 1,
+        "ndb": count,
+        "digest_length": 2,
+        "lab": False,
+        "held": False,
+        "lb": {"name": "lb", "url": "http://localhost", "requests": 123456, **up},
+        "queue": {
+            "name": "q",
+            "durable": True,
+            "channels": [{"name": f"db{index}", "depth": 12345, "oldest_age_s": 125} for index in names],
+            **up,
+        },
+        "shards": [
+            {"name": f"db{index}", "index": index, **(up if index + 1 < count else bad), **of_shard} for index in names
+        ],
+        "redis": [
+            {"name": f"r{index}", "keys": 1, **up, "state": "up" if index + 1 < count else "down"} for index in names
+        ],
+    }

@@ -9,8 +9,8 @@ def event(at, service, name, **members):
     return {"at": at, "service": service, "event": name, "tea": "oolong", "request": "r1", **members}
 
 
-# A write at db0 of a ring of two with digest-length 1, as services record it: the queue notes a put before its sender
-# knows that it was told.
+# A write at db0 of a ring of two with digest-length 1, as services record it: the queue notes a put, confirms
+# it, and then its sender notes that it was told.
 WRITE = [
     event(1.0, "lb", "received", method="PUT"),
     event(1.1, "lb", "sent", peer="db0", together=1),
@@ -42,13 +42,20 @@ def test_a_write_leads_from_the_balancer_round_the_ring():
     assert arrows(trace) == [
         ("lb sent", "db0 arrived"),
         ("db0 merged", "r0 stored"),
+        ("db0 due", "q put"),
+        ("q put", "db0 told"),
         ("q put", "q taken"),
-        ("db0 told", "q put"),
         ("db0 answered", "lb answered"),
         ("q taken", "db1 heard"),
         ("db1 merged", "r1 stored"),
     ]
     assert trace["tea"] == "oolong"
+
+
+def test_no_arrow_leads_back_in_time():
+    trace = trace_of("r1", WRITE, ndb=2)
+
+    assert all(each["from"] < each["to"] for each in trace["arrows"])
 
 
 def test_the_order_in_which_services_told_their_events_does_not_matter():
@@ -79,7 +86,7 @@ def test_each_record_of_a_channel_is_put_taken_and_heard_once():
 
     pairs = [(each["from"], each["to"]) for each in trace_of("r1", twice, ndb=2)["arrows"]]
 
-    assert pairs == [(0, 4), (1, 0), (2, 5), (3, 2), (4, 6), (5, 7)]
+    assert pairs == [(0, 1), (0, 4), (2, 3), (2, 5), (4, 6), (5, 7)]
 
 
 def test_arrows_stay_within_their_channel():

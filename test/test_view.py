@@ -317,7 +317,9 @@ def test_a_write_is_seen_on_its_way_round_the_ring(view):
     events = trace["events"]
     assert [each["at"] for each in events] == sorted(each["at"] for each in events)
     led = {(events[each["from"]]["event"], events[each["to"]]["event"]) for each in trace["arrows"]}
-    assert {("sent", "arrived"), ("merged", "stored"), ("told", "put"), ("put", "taken"), ("taken", "heard")} <= led
+    assert {("sent", "arrived"), ("merged", "stored"), ("due", "put"), ("put", "told"), ("put", "taken")} <= led
+    assert ("taken", "heard") in led
+    assert all(each["from"] < each["to"] for each in trace["arrows"])
     assert ("answered", "answered") in led
 
 

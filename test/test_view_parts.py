@@ -27,6 +27,7 @@ from emporium.shard import Digest, Place, Write, merge_writes
 from emporium.siblings import UNRATED, Sibling, merge
 from emporium.trace import Trace
 from emporium.view import curl, hub
+from emporium.view import traces as view_traces
 from emporium.view.asked import Asked
 from emporium.view.compare import Replica, entries, relation, tea_page
 from emporium.view.hub import Hub
@@ -507,6 +508,11 @@ def test_no_more_pages_are_open_than_leave_room_for_others(lonely):
 
 def way_over(traces, request):
     """What the view tells of this request, in a ring of services that keep these Traces."""
+    return told_over(traces, f"/api/trace/{request}")
+
+
+def told_over(traces, path):
+    """What the view answers, in a ring of services that keep these Traces, the load balancer's first."""
 
     def peer_of(kept):
         def call(_method, path):
@@ -517,10 +523,22 @@ def way_over(traces, request):
         return SimpleNamespace(name=kept.service, call=call)
 
     peers = [peer_of(each) for each in traces]
-    ring = SimpleNamespace(ndb=2, peers=peers, of_all=lambda ask, asked: [*map(ask, asked)])
+    ring = SimpleNamespace(ndb=2, lb=peers[0], peers=peers, of_all=lambda ask, asked: [*map(ask, asked)])
     app = web.create_app_for("view", 20, checks=dict, status=dict)
     add_trace_routes(app, ring)
-    return app.test_client().get(f"/api/trace/{request}").json
+    return app.test_client().get(path).json
+
+
+def test_who_was_started_after_a_write_is_named_beside_what_is_left_of_it():
+    ticks = count(1)
+    lb, db0 = (Trace(name, 9, ticks.__next__) for name in ("lb", "db0"))
+    lb.record("received", "assam", "mine")
+    lb.record("sent", "assam", "mine", peer="db1")
+    db1 = Trace("db1", 9, ticks.__next__)  # instead of the one that it was sent to
+    lb.record("received", "assam", "another")
+
+    assert way_over([lb, db0, db1], "mine")["forgetful"] == ["db1"]
+    assert way_over([lb, db0, db1], "another")["forgetful"] == []
 
 
 def test_who_keeps_nothing_so_old_is_named_beside_what_is_left_of_a_write():
@@ -539,6 +557,24 @@ def test_who_keeps_nothing_so_old_is_named_beside_what_is_left_of_a_write():
     assert [(each["service"], each["event"]) for each in mine["events"]] == [("lb", "received"), ("db0", "merged")]
     assert mine["forgetful"] == ["db1"]  # db0 has forgotten something, too, but nothing of this time
     assert another["forgetful"] == ["db1"]
+
+
+@pytest.mark.parametrize("most_at_once", [7, 5000])
+def test_a_write_is_found_among_all_that_is_kept(monkeypatch, most_at_once):
+    monkeypatch.setattr(view_traces, "MOST_OF_ONE", most_at_once)
+    lb = Trace("lb", 1000, count(1).__next__)
+    lb.record("received", "Earl Grey", "early", method="PUT")
+    lb.record("answered", "Earl Grey", "early", status=200)
+    for index in range(60):
+        lb.record("received", "chai", f"late-{index}", method="PUT")
+        lb.record("received", "earl grey", f"read-{index}", method="GET")
+
+    def found(text):
+        return [write["request"] for write in told_over([lb], f"/api/writes?max=50&find={text}")["writes"]]
+
+    assert found("rl gr") == found("EARLY") == ["early"]
+    assert found("chai") == [f"late-{index}" for index in range(59, 9, -1)]
+    assert found("assam") == []
 
 
 # ---- the load balancer's way to it

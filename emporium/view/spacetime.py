@@ -4,14 +4,15 @@
     received
     sent --> arrived
              merged --> stored
-             told ----------------------> put
+             due -----------------------> put
+             told <-----------------------'
     answered <-'                          taken
                          heard <----------'
                          merged -> stored
 
 Which event led to which is not written down anywhere: it follows from the order of the algorithm (docs/protocol.md). An
 event is {"at": seconds since the epoch, "service", "event", ...}; all of one diagram are of one write. The clocks of
-processes on one machine agree, but a queue notes a record a moment before its sender knows that it was told.
+processes on one machine agree. A shard notes `told` when the queue has confirmed that it put the record.
 
 Source: Lamport, "Time, Clocks, and the Ordering of Events", 1978.
 """
@@ -93,13 +94,17 @@ def _to_redis(events):
 
 
 def _through_the_queue(events):
-    """A record was told, the queue had it, it was taken, and heard; each once, in the order of its channel."""
-    puts, takes, hearings = set(), set(), set()
+    """A record was due, the queue put it, and so it was told; it was taken, and heard; each once, in the order of its
+    channel."""
+    dues, puts, takes, hearings = set(), set(), set(), set()
     for number, told in _all(events, "told"):
         begin = _put_of(events, puts, number, told)
         if begin is not None:
-            yield number, begin
+            yield begin, number
     for number, put in _all(events, "put", "q"):
+        begin = _last(events, dues, number, "due", put.get("channel"))  # a shard's channel has its name
+        if begin is not None:
+            yield begin, number
         end = _first(events, takes, number, "taken", "q", put.get("channel"))
         if end is not None:
             yield number, end
@@ -118,6 +123,16 @@ def _put_of(events, used, number, told):
         if index not in used and event["event"] == "put" and event.get("channel") == told.get("channel"):
             used.add(index)
             return index
+    return None
+
+
+def _last(events, used, end, name, service):
+    """The index of the last such event before `end` from which no other arrow has led yet; None when there is none."""
+    for number in range(end - 1, -1, -1):
+        event = events[number]
+        if number not in used and (event["event"], event["service"]) == (name, service):
+            used.add(number)
+            return number
     return None
 
 

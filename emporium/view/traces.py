@@ -5,6 +5,8 @@ than anybody can look at: then only some are fetched, and the rest is skipped an
 happens now, and nobody pays for more.
 """
 
+import flask
+
 from emporium import web
 from emporium.failures import PeerError
 from emporium.requestid import is_id
@@ -69,26 +71,45 @@ def add_routes(app, ring):
                 404, "nobody has events of this request: it is long gone, was one of too many, or no trace is kept"
             )
         silent = [peer.name for peer, each in zip(ring.peers, told, strict=True) if each is None]
-        lossy = [peer for peer, each in zip(ring.peers, told, strict=True) if each and each["lost"]]
-        oldest = ring.of_all(lambda peer: ask(peer, "after=0&max=1"), lossy) if lossy else []
-        forgetful = [peer.name for peer, each in zip(lossy, oldest, strict=True) if is_younger(each, events)]
+        began = min(event["at"] for event in events)
+        answered = [(peer.name, each) for peer, each in zip(ring.peers, told, strict=True) if each]
+        forgetful = [name for name, each in answered if each.get("since", 0) > began]
         return web.answer({**trace_of(request, events, ring.ndb), "silent": silent, "forgetful": forgetful})
 
     @app.get("/api/writes")
     def list_writes():
         most = web.whole_argument("max", 50, range(1, MOST_WRITES + 1))
-        told = ask(ring.lb, "after=0&max=1")
-        if told is None:
-            raise web.unavailable("the load balancer keeps no trace, or cannot be asked")
-        after = max(0, told["newest"] - EVENTS_A_WRITE * most)
-        told = ask(ring.lb, f"after={after}&max={min(MOST_OF_ONE, EVENTS_A_WRITE * most)}")
-        return web.answer({"writes": writes_in(told["events"] if told else [])[:most]})
+        wanted = flask.request.args.get("find", "")
+        found = writes_in(all_that_is_kept(ring.lb) if wanted else the_newest(ring.lb, EVENTS_A_WRITE * most))
+        return web.answer({"writes": [write for write in found if has_in_its_names(write, wanted)][:most]})
 
 
-def is_younger(told, events):
-    """Whether all that a service has kept, told oldest first, came after the first of these events. Pure."""
-    kept = told["events"] if told else []
-    return not kept or kept[0]["at"] > min(event["at"] for event in events)
+def the_newest(peer, most):
+    """So many events of this service at most. Raises Problem 503 when it tells of none."""
+    newest = told_or_unavailable(peer, "after=0&max=1")["newest"]
+    return told_or_unavailable(peer, f"after={max(0, newest - most)}&max={min(MOST_OF_ONE, most)}")["events"]
+
+
+def all_that_is_kept(peer):
+    """All events of this service. Raises Problem 503 when it tells of none."""
+    told = told_or_unavailable(peer, f"after=0&max={MOST_OF_ONE}")
+    newest, events = told["newest"], told["events"]
+    while told["events"] and told["next"] < newest:  # what comes meanwhile is left out: this ends
+        told = told_or_unavailable(peer, f"after={told['next']}&max={MOST_OF_ONE}")
+        events = events + told["events"]
+    return events
+
+
+def told_or_unavailable(peer, query):
+    told = ask(peer, query)
+    if told is None:
+        raise web.unavailable(f"{peer.name} keeps no trace, or cannot be asked")
+    return told
+
+
+def has_in_its_names(write, wanted):
+    """Whether the write's tea or request has this text in it, in whatever case. Pure."""
+    return wanted.casefold() in f"{write['tea']} {write['request']}".casefold()
 
 
 def writes_in(events):

@@ -9,7 +9,10 @@ const [SIBLINGS, CLOCK_ENTRIES] = [4, 3]; // shown of a value
 const LETTER = 7.9; // about the width of one
 const [ABOVE, LEVEL, BELOW] = [-6, 4, 15]; // where the words of an event stand
 
-/** The SVG of this trace ({lanes, events, arrows}), at least `width` wide. `choose(index)` hears who is looked at. */
+/**
+ * The SVG of this trace ({lanes, events, arrows}), at least `width` wide. `choose(index)` hears who is looked at. Its
+ * `edges` say how far the times reach from the left, and the heads of its lanes from the top.
+ */
 export function drawDiagram(trace, width, rem, choose) {
   const unit = rem / 16;
   const gutter = 84 * unit;
@@ -45,39 +48,49 @@ export function drawDiagram(trace, width, rem, choose) {
     svg("desc", { id: "diagram-description" }, describe(trace)),
     svg("defs", {}, head("head", "head"), head("head-gossip", "head-gossip")),
     svg("rect", { class: "ground", width: Math.round(whole), height: Math.round(height) }),
-    svg("text", { class: "time", x: gutter - 12 * unit, y: 24 * unit }, "time ↓"),
-    ...lanes.map(drawLane),
+    svg("g", { class: "corner" }, svg("text", { class: "time", x: gutter - 12 * unit, y: 24 * unit }, "time ↓")),
+    ...lanes.map(drawLine),
+    svg("g", { class: "heads" }, lanes.map(drawHead)),
     ...y.map((at) => svg("line", { class: "tick", x1: gutter - 6 * unit, x2: all - 8 * unit, y1: at, y2: at })),
-    ...y.map((at, index) =>
-      svg(
-        "text",
-        { class: "time", x: gutter - 12 * unit, y: at + 4 * unit },
-        index === 0 ? "0" : `+${seconds(trace.events[index].at - began)}`,
+    svg(
+      "g",
+      { class: "times" },
+      y.map((at, index) =>
+        svg(
+          "text",
+          { class: "time", x: gutter - 12 * unit, y: at + 4 * unit },
+          index === 0 ? "0" : `+${seconds(trace.events[index].at - began)}`,
+        ),
       ),
-    ),
-    ...scale.gaps.map((gap) =>
-      svg("text", { class: "gap", x: gutter - 12 * unit, y: top + gap.at + 4 * unit }, `⋮ ${seconds(gap.seconds)}`),
+      scale.gaps.map((gap) =>
+        svg("text", { class: "gap", x: gutter - 12 * unit, y: top + gap.at + 4 * unit }, `⋮ ${seconds(gap.seconds)}`),
+      ),
     ),
     ...trace.arrows.filter((arrow) => trace.events[arrow.from] && trace.events[arrow.to]).map(drawArrow),
     ...events,
   );
   events[0]?.setAttribute("tabindex", "0");
+  drawing.edges = { left: Math.round(gutter - 8 * unit), top: Math.round(42 * unit) };
   return drawing;
 
-  function drawLane(lane) {
+  function drawLine(lane) {
+    const at = x.get(lane);
+    const isRedis = /^r\d+$/.test(lane);
+    return svg("line", {
+      class: isRedis ? "lane-line lane-redis" : "lane-line",
+      x1: at,
+      x2: at,
+      y1: 40 * unit,
+      y2: height - 12 * unit,
+    });
+  }
+
+  function drawHead(lane) {
     const at = x.get(lane);
     const wide = Math.min(space - 8 * unit, 96 * unit);
-    const isRedis = /^r\d+$/.test(lane);
     return svg(
       "g",
       {},
-      svg("line", {
-        class: isRedis ? "lane-line lane-redis" : "lane-line",
-        x1: at,
-        x2: at,
-        y1: 40 * unit,
-        y2: height - 12 * unit,
-      }),
       svg("rect", { class: "lane-head", x: at - wide / 2, y: 8 * unit, width: wide, height: 30 * unit, rx: 7 * unit }),
       svg("text", { class: "lane-name", x: at, y: 28 * unit }, { lb: "lb", q: "queue" }[lane] ?? lane),
     );

@@ -16,14 +16,13 @@ export function healthOf(state) {
   const channels = state.queue?.channels ?? [];
   const owed = state.shards.map((shard) => (shard.due ? shard.lag_s : null));
   const ages = [...owed, ...channels.map((channel) => channel.oldest_age_s)];
-  const lag_s = Math.max(0, ...ages.filter((age) => age !== null && age !== undefined));
+  const lag_s = Math.max(0, ...ages.filter(isThere));
   const numbers = [...channels.map((channel) => channel.depth), ...state.shards.map((shard) => shard.due)];
   const waiting = numbers.reduce((all, number) => all + (number ?? 0), 0);
-  const isKnown = numbers.every((number) => number !== null && number !== undefined);
+  const isKnown = numbers.every(isThere);
   if (state.held) troubles.push({ state: "slow", words: "gossip held", note: null });
   else if (owed.some((age) => age > LATE_S)) troubles.push({ state: "slow", words: "gossip is held up", note: null });
-  const hasRedis = (index) => state.redis[index]?.state !== "down";
-  const serving = state.shards.filter((shard, index) => shard.state === "up" && hasRedis(index)).length;
+  const serving = state.shards.filter((shard, index) => isServing(shard, state.redis[index])).length;
   const isBad = troubles.some((trouble) => trouble.state === "down");
   return {
     verdict: troubles.length === 0 ? "Healthy" : isBad ? "Trouble" : "Not quite well",
@@ -37,6 +36,17 @@ export function healthOf(state) {
   };
 }
 
+/** Whether a shard can do its work: it is up, and has its Redis, by its own word if it tells of it, or else as we see it. */
+function isServing(shard, redis) {
+  const isTelling = isThere(shard.digest_length); // how many teas are stored is then only unknown when Redis told nothing
+  const hasRedis = isTelling ? isThere(shard.keys) : redis?.state === "up" || isThere(redis?.answer_ms);
+  return shard.state === "up" && hasRedis;
+}
+
+function isThere(value) {
+  return value !== null && value !== undefined;
+}
+
 function waitingInWords({ waiting, isKnown }) {
   if (isKnown) return count(waiting, "record");
   return waiting ? `${count(waiting, "record")} or more` : "not known";
@@ -44,11 +54,12 @@ function waitingInWords({ waiting, isKnown }) {
 
 /** The bar, which follows the store. */
 export function createHealth(store) {
-  const verdict = el("p", { class: "verdict" });
+  const told = el("span", {});
+  const verdict = el("p", { class: "verdict" }, el("span", { class: "if-stale" }, "Last known: "), told);
   const troubles = el("ul", { class: "troubles" });
   const fact = (name, title) => ({ name: el("dt", { title }, name), value: el("dd", {}, "–") });
   const facts = {
-    serving: fact("shards serving", "those that are up, and whose Redis is"),
+    serving: fact("shards serving", "those that are up, and whose Redis answers them"),
     lag: fact("gossip lag", "the oldest record on its way: a shard takes what waits for it when it is asked for something"),
     waiting: fact("waiting"),
     siblings: fact("siblings"),
@@ -68,15 +79,15 @@ export function createHealth(store) {
     const now = JSON.stringify([health.verdict, health.troubles]);
     if (now === last) return;
     last = now;
-    fill(verdict, badge(health.mark, health.verdict));
+    fill(told, badge(health.mark, health.verdict));
     fill(
       troubles,
       health.troubles.map((trouble) => el("li", { title: trouble.note }, badge(trouble.state, trouble.words))),
     );
   });
   countSiblings(store, (number, isWhole, isSure) => {
-    const told = `${isSure ? "" : "about "}${count(number ?? 0, "tea")}${isWhole ? "" : " or more"}`;
-    say(facts.siblings.value, number === null ? "not known" : told);
+    const words = `${isSure ? "" : "about "}${count(number ?? 0, "tea")}${isWhole ? "" : " or more"}`;
+    say(facts.siblings.value, number === null ? "not known" : words);
   });
   return el("div", { class: "health-inner" }, verdict, troubles, list);
 }

@@ -61,7 +61,7 @@ export function createLab({ store, announce }) {
 
   function draw(state) {
     const option = clusterOption(state);
-    const all = services(state).filter((service) => service.kind !== "load balancer");
+    const all = services(state);
     const key = JSON.stringify([all.map((service) => service.name), option]);
     if (key === drawn) return;
     drawn = key;

@@ -21,7 +21,7 @@ export function createRing({ store }) {
   });
   const frame = el("div", { class: "ring-frame" }, drawing);
   const details = el("section", { class: "panel", "aria-label": "What is chosen", "aria-live": "off" });
-  const events = el("ol", { class: "events" });
+  const events = el("ol", { class: "events" }, el("li", { class: "quiet" }, "Nothing yet."));
   const asTable = el("div", {});
   const dots = createDots();
   let parts = null;
@@ -115,6 +115,7 @@ export function createRing({ store }) {
   new ResizeObserver(() => store.state && show(store.state)).observe(frame);
   store.hearAging((state) => !element.hidden && show(state));
   store.hearTrace((told) => {
+    if (told.length) events.querySelector(".quiet")?.remove();
     for (const event of told.slice(-EVENTS_SHOWN)) {
       events.prepend(el("li", {}, el("time", {}, timeOfDay(event.at, 2)), " ", inWords(event)));
     }

@@ -1,6 +1,9 @@
 // Where everything of the ring is drawn, from the number of shards and the room there is. Pure geometry.
 
+import { wideLayout } from "./ringwide.js";
+
 const WIDE = 640;
+const MANY = 7; // so many do not fit round an ellipse with all that can be told of them
 const CROWDED = 10; // so many shards do not fit round an ellipse on a phone
 const PULL = 0.98; // from an ellipse towards the rectangle around it
 
@@ -12,9 +15,10 @@ const PULL = 0.98; // from an ellipse towards the rectangle around it
  */
 export function ringLayout(count, width, rem) {
   const unit = rem / 16;
-  const isFull = width >= WIDE * unit && count <= 6;
-  const card = isFull ? box(192, 112, unit) : box(count > 4 ? 84 : 98, 92, unit);
-  const slot = isFull ? box(132, 44, unit) : box(62, 34, unit);
+  const isWide = width >= WIDE * unit;
+  const isFull = isWide && count < MANY;
+  const card = isFull ? box(192, 112, unit) : box(count < 5 ? 98 : count < CROWDED ? 84 : 92, 92, unit);
+  const slot = isFull ? box(132, 44, unit) : box(62, 46, unit);
   const rows = Math.ceil(count / 2);
   const isOdd = count % 2 === 1 && count > 1; // the last shard stands right under the queue
   const height = isFull
@@ -22,11 +26,12 @@ export function ringLayout(count, width, rem) {
     : Math.max(width * 0.8, (rows * 128 + (isOdd ? 240 : 190)) * unit);
   const lb = { x: width / 2, y: (isFull ? 30 : 26) * unit, ...(isFull ? box(300, 52, unit) : box(150, 48, unit)) };
   const top = lb.y + lb.h / 2 + 14 * unit;
+  if (isWide && !isFull) return withPaths({ width, unit, isFull, lb, ...wideLayout(count, width, unit, top) });
   const middle = { x: width / 2, y: (top + height) / 2 };
   const far = { x: width / 2 - card.w / 2 - 2, y: (height - top) / 2 - card.h / 2 - 4 };
   const crowd = count > (isFull ? 6 : 5) ? (1.25 * count * slot.w) / (2 * Math.PI) : 0; // so far out they have room beside each other
   const hub = { ...middle, r: Math.max((isFull ? 74 : 40) * unit, crowd - slot.w * 0.7) };
-  const reach = { x: Math.max(hub.r + slot.w * (isFull ? 0.42 : 0.2), crowd), y: hub.r + slot.h * (isFull ? 0.75 : 0.55) };
+  const reach = { x: Math.max(hub.r + slot.w * (isFull ? 0.42 : 0.2), crowd), y: hub.r + slot.h * (isFull ? 0.75 : 0.65) };
   const widest = far.x - card.w / 2 - slot.w / 2 - 4; // beyond it they would be behind the shards left and right
   const isHigh = crowd > widest;
   if (isHigh) {
@@ -52,16 +57,26 @@ export function ringLayout(count, width, rem) {
           const aside = Math.round(place.x - middle.x);
           const least = slot.w * 0.52; // from the middle, or in it: two are beside each other there
           if (isTall || (isHigh && Math.abs(aside) < least)) place.x = middle.x + Math.sign(aside) * least;
-          return { ...place, out: bow(shard, place, middle), on: bow(place, next, middle) };
+          return place;
         });
-  for (const shard of shards) shard.sent = bow(lb, shard, shard);
   if (isTall) {
     // Between two rows of channels, on the height of a shard.
     const [above, below] = [shards[Math.floor(rows / 2)], shards[Math.floor(rows / 2) + 1]];
     const room = below.y - above.y - slot.h;
     Object.assign(hub, { y: above.y, r: Math.min(40 * unit, room / 2 - 4) });
   }
-  return { width, height, unit, isFull, lb, hub, shards, channels };
+  return withPaths({ width, height, unit, isFull, lb, hub, shards, channels }, middle);
+}
+
+/** The same layout with the paths of what moves: none of them goes through the `middle`. */
+function withPaths(layout, middle = layout.hub) {
+  const { lb, shards, channels } = layout;
+  for (const shard of shards) shard.sent = bow(lb, shard, shard);
+  channels.forEach((channel, index) => {
+    channel.out = bow(shards[index], channel, middle);
+    channel.on = bow(channel, shards[(index + 1) % shards.length], middle);
+  });
+  return layout;
 }
 
 function box(w, h, unit) {

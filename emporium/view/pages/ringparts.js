@@ -5,21 +5,27 @@ import { count, seconds } from "./format.js";
 import { known, shape } from "./marks.js";
 
 const CELLS = 8; // at most so many squares stand for what waits
+const HUB_FULL = 60; // so large, the queue has room for all of its words
+const CARD_FULL = 110; // so wide, a shard has room for every state in letters of the usual size
+const LINE_FULL = 90; // so wide, a channel has room for its name and how many wait on one line
+const SHORT = { recovering: "recovers" };
+const LONG = 15; // signs that a line of a full channel has room for
 
 /** A shard with its Redis. `choose(name)` is called when a reader picks it. */
 export function drawShard(place, layout, name, choose) {
   const { unit, isFull } = layout;
   const left = place.x - place.w / 2;
   const top = place.y - place.h / 2;
-  const pad = 10 * unit;
+  const pad = (isFull ? 10 : 8) * unit;
+  const isNarrow = place.w < CARD_FULL * unit;
   const line = (row) => top + row * unit;
   const mark = shape(left + pad, line(10), 15 * unit);
-  const label = svg("text", { class: "name", x: left + pad + 22 * unit, y: line(23) }, name);
+  const label = svg("text", { class: "name", x: left + pad + (isFull ? 22 : 19) * unit, y: line(23) }, name);
   const word = svg(
     "text",
     isFull
       ? { class: "word", x: left + place.w - pad, y: line(23), "text-anchor": "end" }
-      : { class: "word", x: left + pad, y: line(42) },
+      : { class: isNarrow ? "word small" : "word", x: left + pad, y: line(42) },
   );
   const load = isFull ? svg("text", { class: "small", x: left + pad, y: line(45) }) : null;
   const digest = drawDigest(left + pad, line(isFull ? 58 : 50), place.w - 2 * pad, layout);
@@ -31,7 +37,7 @@ export function drawShard(place, layout, name, choose) {
     y2: line(isFull ? 80 : 66),
   });
   const redisMark = shape(left + pad, line(isFull ? 88 : 72), 12 * unit);
-  const redisWord = svg("text", { class: "small", x: left + pad + 18 * unit, y: line(isFull ? 99 : 83) });
+  const redisWord = svg("text", { class: "small", x: left + pad + (isFull ? 18 : 15) * unit, y: line(isFull ? 99 : 83) });
   const frame = svg("rect", { class: "frame", x: left, y: top, width: place.w, height: place.h, rx: 10 * unit });
   const element = pick(
     name,
@@ -51,7 +57,7 @@ export function drawShard(place, layout, name, choose) {
     element.setAttribute("class", `part shard is-${known(shard.state)}`);
     element.classList.toggle("is-chosen", element.dataset.chosen === "true");
     mark.show(shard.state);
-    say(word, shard.state);
+    say(word, isNarrow ? (SHORT[shard.state] ?? shard.state) : shard.state);
     if (load) say(load, loadOf(shard));
     digest.show(shard);
     redisMark.show(redis?.state ?? "down");
@@ -112,13 +118,13 @@ export function drawChannel(place, { unit, isFull }, name) {
   const out = svg("path", { class: "gossip-line", d: place.out, "marker-end": "url(#ring-arrow)" });
   const on = svg("path", { class: "gossip-line", d: place.on, "marker-end": "url(#ring-arrow)" });
   const frame = svg("rect", { class: "frame", x: left, y: top, width: place.w, height: place.h, rx: 6 * unit });
-  const depth = svg("text", {
-    class: "small strong",
-    x: place.x,
-    y: top + (isFull ? 18 : 15) * unit,
-    "text-anchor": "middle",
-  });
-  const age = svg("text", { class: "small", x: place.x, y: top + (isFull ? 36 : 29) * unit, "text-anchor": "middle" });
+  const isNarrow = place.w < LINE_FULL * unit;
+  const [first, last] = isFull ? [18, 36] : isNarrow ? [26, 40] : [15, 29];
+  const words = (kind, y) => svg("text", { class: kind, x: place.x, y: top + y * unit, "text-anchor": "middle" });
+  const heading = isNarrow ? words("small", 13) : null;
+  const depth = words("small strong", first);
+  const age = words("small", last);
+  say(heading ?? depth, name);
   const cells = Array.from({ length: CELLS }, (_, index) =>
     svg("rect", {
       class: "cell",
@@ -137,14 +143,17 @@ export function drawChannel(place, { unit, isFull }, name) {
     "text-anchor": "middle",
   });
   const title = svg("title", {});
-  const element = svg("g", { class: "part channel" }, title, frame, depth, age, isFull ? cells : [], moved);
+  const element = svg("g", { class: "part channel" }, title, frame, heading, depth, age, isFull ? cells : [], moved);
 
   function show(channel, queue) {
     const waiting = channel?.depth ?? 0;
     const isKnown = typeof channel?.depth === "number" && queue?.state !== "down";
     element.classList.toggle("is-unknown", !isKnown);
     element.classList.toggle("is-waiting", isKnown && waiting > 0);
-    say(depth, isKnown ? (isFull ? `${name}: ${waiting} waiting` : `${name}: ${waiting}`) : `${name}: ?`);
+    const number = isKnown ? String(waiting) : "?";
+    const told = isNarrow ? number : `${name}: ${number}`;
+    const long = `${told} waiting`;
+    say(depth, isFull && isKnown && long.length <= LONG ? long : told);
     say(age, isKnown ? ageOf(channel, isFull) : "unknown");
     cells.forEach((cell, index) => cell.setAttribute("visibility", isKnown && index < waiting ? "visible" : "hidden"));
     say(
@@ -163,7 +172,8 @@ function ageOf(channel, isFull) {
 }
 
 /** The queue, in the middle. */
-export function drawHub({ hub, unit, isFull }, choose) {
+export function drawHub({ hub, unit }, choose) {
+  const isFull = hub.r >= HUB_FULL * unit;
   const frame = svg("circle", { class: "frame", cx: hub.x, cy: hub.y, r: hub.r });
   const mark = shape(hub.x - 7 * unit, hub.y - (isFull ? 40 : 26) * unit, 14 * unit);
   const name = svg(

@@ -2,6 +2,7 @@
 
 import { get, paced } from "./api.js";
 import { drawDiagram } from "./diagram.js";
+import { withEdges } from "./diagramedges.js";
 import { el, fill, fold, refill, renewTables, rove, table } from "./dom.js";
 import { clock, count, isolated, rating, seconds, timeOfDay } from "./format.js";
 import { recordedTrace } from "./recorded.js";
@@ -17,6 +18,7 @@ export function createTrace({ store, announce }) {
   let request = null;
   let trace = null;
   let writes = [];
+  let found = ""; // what these writes were looked for by; "" for the newest of all
   let last = "";
   let drawnWidth = 0;
   const filter = el("input", {
@@ -24,7 +26,11 @@ export function createTrace({ store, announce }) {
     type: "search",
     autocomplete: "off",
     spellcheck: "false",
-    oninput: showList,
+    oninput() {
+      showList();
+      note.textContent = "Looking through all that is kept …";
+      refreshList();
+    },
   });
   const list = el("ul", { class: "tea-list" });
   const note = el("p", { class: "quiet" });
@@ -46,8 +52,8 @@ export function createTrace({ store, announce }) {
     "button",
     {
       type: "button",
-      disabled: true,
-      onclick: async () => saveText(`${fileName()}.svg`, await standalone(frame.firstElementChild), "image/svg+xml"),
+      hidden: true,
+      onclick: async () => saveText(`${fileName()}.svg`, await standalone(frame.querySelector(".diagram")), "image/svg+xml"),
     },
     "Save as SVG",
   );
@@ -55,7 +61,7 @@ export function createTrace({ store, announce }) {
     "button",
     {
       type: "button",
-      disabled: true,
+      hidden: true,
       onclick: () => saveText(`${fileName()}.json`, JSON.stringify(trace, null, 1), "application/json"),
     },
     "Save as JSON",
@@ -70,15 +76,16 @@ export function createTrace({ store, announce }) {
 
   const refreshList = paced(async () => {
     try {
-      const told = await get(`/api/writes?max=${LISTED}`);
-      if (isPointedAt()) {
+      const wanted = filter.value.trim();
+      const told = await get(`/api/writes?max=${LISTED}&find=${encodeURIComponent(wanted)}`);
+      if (wanted !== filter.value.trim()) return; // that is asked for next
+      if (isPointedAt() && wanted === found) {
         note.textContent = "The list waits while the pointer is on it.";
         return;
       }
       writes = told.writes;
-      note.textContent = writes.length
-        ? `The newest ${count(writes.length, "write")} that ${writes.length === 1 ? "was" : "were"} recorded`
-        : "No write yet. Make one under Tea.";
+      found = wanted;
+      note.textContent = listInWords(writes.length, found);
     } catch (error) {
       note.textContent = error.message;
     }
@@ -104,8 +111,9 @@ export function createTrace({ store, announce }) {
   }
 
   function showList() {
-    const wanted = filter.value.trim().toLowerCase();
-    const fitting = writes.filter((write) => `${write.tea} ${write.request}`.toLowerCase().includes(wanted));
+    const wanted = filter.value.trim();
+    const isFitting = (write) => `${write.tea} ${write.request}`.toLowerCase().includes(wanted.toLowerCase());
+    const fitting = wanted === found ? writes : writes.filter(isFitting); // until those that are kept are looked through
     refill(
       list,
       fitting.map((write, index) => {
@@ -137,7 +145,7 @@ export function createTrace({ store, announce }) {
     last = "";
     heading.textContent = TITLE;
     origin.textContent = "Asking every service …";
-    saveSvg.disabled = saveJson.disabled = events.hidden = true;
+    saveSvg.hidden = saveJson.hidden = events.hidden = true;
     fill(words);
     fill(frame);
     showList();
@@ -155,7 +163,7 @@ export function createTrace({ store, announce }) {
     const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
     const focused = frame.contains(document.activeElement) ? document.activeElement.dataset?.index : undefined;
     const drawing = drawDiagram(told, width - 2, rem, choose);
-    fill(frame, drawing);
+    fill(frame, withEdges(drawing));
     rove(drawing, ".event");
     if (focused !== undefined) drawing.querySelector(`[data-index="${focused}"]`)?.focus({ preventScroll: true });
     else
@@ -165,8 +173,7 @@ export function createTrace({ store, announce }) {
         ". Point at one, or go through them with the arrow keys: it is told here in words. Time runs downwards; the order is true, long gaps are squeezed.",
       );
     renewTables(asTable, eventTable(told));
-    events.hidden = told.events.length === 0;
-    saveSvg.disabled = saveJson.disabled = told.events.length === 0;
+    saveSvg.hidden = saveJson.hidden = events.hidden = told.events.length === 0;
   }
 
   function choose(index) {
@@ -250,16 +257,25 @@ export function createTrace({ store, announce }) {
   };
 }
 
+/** What stands in the list: so many writes, looked for by this text. */
+function listInWords(number, found) {
+  if (found && number === 0) return `Nothing found: no write that is kept has “${isolated(found)}” in its tea or its request.`;
+  if (number === 0) return "No write yet. Make one under Tea.";
+  const writes = count(number, "write");
+  if (found) return `${number === LISTED ? "The newest " : ""}${writes} with “${isolated(found)}”, of all that are kept`;
+  return `The newest ${writes} that ${number === 1 ? "was" : "were"} recorded`;
+}
+
 /** Whose events are missing, in words; nothing where all have told theirs. */
 function withoutSilent(told) {
   const silent = told.silent ?? [];
   return silent.length ? ` Without what ${silent.join(", ")} did: no answer.` : "";
 }
 
-/** Whose newest events no longer reach back to the first of these, in words. */
+/** Who no longer has, or never had, all since the first of these, in words. */
 function withoutForgotten(told) {
   const forgetful = told.forgetful ?? [];
-  return forgetful.length ? ` Perhaps not whole: ${forgetful.join(", ")} kept nothing so old.` : "";
+  return forgetful.length ? ` Perhaps not whole: ${forgetful.join(", ")} forgot some of it, or began anew since.` : "";
 }
 
 function eventTable(trace) {
